@@ -1,0 +1,141 @@
+//! What a verdict costs by the number and the kind of HTTP rules, and what a hostile path can make it cost.
+
+use bench_suite::policies::{compiled, http_rules, inspected, request};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use policy_model::rule::Protocol;
+use policy_model::{Flow, Verdict};
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::time::Duration;
+
+const COUNTS: [usize; 4] = [1, 100, 1_000, 10_000];
+
+type Path = fn(usize) -> String;
+
+/// The kinds of paths: the rule, and a request that meets it.
+const KINDS: [(&str, Path, Path); 4] = [
+    ("literal", |i| format!("/api/v1/service-{i:04}/items"), |i| format!("/api/v1/service-{i:04}/items")),
+    ("prefix", |i| format!("/api/v1/service-{i:04}/.*"), |i| format!("/api/v1/service-{i:04}/items/12345")),
+    (
+        "pattern",
+        |i| format!("/api/v1/service-{i:04}/items/[0-9]+"),
+        |i| format!("/api/v1/service-{i:04}/items/12345"),
+    ),
+    ("leading", |i| format!(".*/service-{i:04}/items"), |i| format!("/api/v1/service-{i:04}/items")),
+];
+
+/// Which of `count` rules requests meet: spread, so that no single path stays in the cache alone.
+fn spread(count: usize) -> impl Iterator<Item = usize> {
+    (0..64).map(move |i| i * 7919 % count)
+}
+
+/// Per request, over 64 different ones in turn.
+fn matching(c: &mut Criterion) {
+    let mut group = c.benchmark_group("matching");
+    for (kind, rule, path) in KINDS {
+        for count in COUNTS {
+            let rules = compiled(http_rules(count, rule));
+            let paths: Vec<String> = spread(count).map(path).collect();
+            let mut turn = paths.iter().cycle();
+            let _group = group.bench_function(BenchmarkId::new(kind, count), |b| {
+                b.iter(|| rules.matching(&request("GET", turn.next().map_or("", String::as_str))).is_some());
+            });
+        }
+    }
+    group.finish();
+}
+
+/// The whole question about a request on an open connection, the permit included.
+fn verdict(c: &mut Criterion) {
+    let mut group = c.benchmark_group("verdict");
+    for (kind, rule, path) in KINDS {
+        for count in COUNTS {
+            let snapshot = inspected(http_rules(count, rule));
+            let (source, destination) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+            let flow = Flow { source, destination, port: 80, protocol: Protocol::TCP };
+            let connection = snapshot.connection(&flow);
+            let paths: Vec<String> = spread(count).map(path).collect();
+            let one = path(count - 1);
+            let _group = group.bench_function(BenchmarkId::new(format!("{kind}, same path"), count), |b| {
+                b.iter(|| {
+                    let (_, verdict) = connection.http(&request("GET", black_box(&one)));
+                    matches!(black_box(verdict), Verdict::Allow(_))
+                });
+            });
+            let mut turn = paths.iter().cycle();
+            let _group = group.bench_function(BenchmarkId::new(kind, count), |b| {
+                b.iter(|| {
+                    let target = turn.next().map_or("", String::as_str);
+                    let (_, verdict) = connection.http(&request("GET", target));
+                    matches!(black_box(verdict), Verdict::Allow(_))
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// One question about a connection: two addresses, one class of ports.
+fn connection(c: &mut Criterion) {
+    let snapshot = inspected(http_rules(1, |i| format!("/{i}")));
+    let (source, destination) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+    let flow = Flow { source, destination, port: 80, protocol: Protocol::TCP };
+    let _c = c.bench_function("connection", |b| b.iter(|| black_box(snapshot.connection(black_box(&flow)))));
+}
+
+/// Paths of 64 KiB that go along with the rules as far as they can; denied, so that the nearest rule is looked for too.
+fn hostile(c: &mut Criterion) {
+    let mut group = c.benchmark_group("hostile");
+    let nested: Path = |i| format!("/{}.*x", "a".repeat(i));
+    let lazy: Path = |i| format!("/(a|b)*a(a|b){{20}}x{i}");
+    let ab: String =
+        (0..65_535_u32).map(|i| if i.wrapping_mul(2_654_435_761) >> 31 == 0 { 'a' } else { 'b' }).collect();
+    let paths = [
+        ("a", format!("/{}", "a".repeat(65_535))),
+        ("ab", format!("/{ab}")),
+        ("slashes", "/".repeat(65_536)),
+    ];
+    let cases: [(&str, usize, Path); 5] = [
+        ("pattern", 10_000, KINDS[2].1),
+        ("leading", 1_000, KINDS[3].1),
+        ("leading", 10_000, KINDS[3].1),
+        ("nested", 1_000, nested),
+        ("lazy", 64, lazy),
+    ];
+    for (kind, count, rule) in cases {
+        let rules = compiled(http_rules(count, rule));
+        for (name, path) in &paths {
+            let _group = group.throughput(Throughput::Bytes(65_536)).bench_function(
+                BenchmarkId::new(format!("{kind}-{count}"), name),
+                |b| {
+                    let request = request("GET", path);
+                    b.iter(|| (rules.matching(&request).is_none(), rules.nearest(&request).is_some()));
+                },
+            );
+        }
+    }
+    group.finish();
+}
+
+fn compile(c: &mut Criterion) {
+    let mut group = c.benchmark_group("compile");
+    for (kind, rule, _) in KINDS {
+        for count in [1_000, 10_000] {
+            let rules = http_rules(count, rule);
+            let _group = group.bench_function(BenchmarkId::new(kind, count), |b| {
+                b.iter_with_large_drop(|| compiled(rules.clone()));
+            });
+        }
+    }
+    group.finish();
+}
+
+fn quick() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .sample_size(20)
+}
+
+criterion_group! { name = benches; config = quick(); targets = matching, verdict, connection, hostile, compile }
+criterion_main!(benches);

@@ -1,0 +1,4 @@
+//! Shared inputs of the benches.
+
+pub mod http1;
+pub mod policies;

@@ -1,0 +1,126 @@
+//! Policies and requests for the benches of `policy-model`.
+
+use policy_model::cidr::Prefix;
+use policy_model::http::{Headers, HttpRules, Request};
+use policy_model::identity::Numbers;
+use policy_model::inputs::{EndpointInputs, Inputs, NodeInputs};
+use policy_model::labels::Label;
+use policy_model::rule::{
+    Entry, HttpMatch, HttpRule, L7, ObjectKind, ObjectName, Peer, Peers, Policy, Port, PortMatch, PortRule,
+    Ports, Protocol, Rule, Section, Subject,
+};
+use policy_model::selector::{Requirement, Selector, SelectorKey};
+use policy_model::{RuleRef, Snapshot};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// A request without header fields.
+#[derive(Debug)]
+pub struct NoHeaders;
+
+impl Headers for NoHeaders {
+    fn values(&self, _name: &str, _each: &mut dyn FnMut(&[u8])) {}
+}
+
+pub fn request<'a>(method: &'a str, target: &'a str) -> Request<'a> {
+    Request { method: method.as_bytes(), target: target.as_bytes(), host: b"bench", headers: &NoHeaders }
+}
+
+/// `count` rules `GET path(i)`.
+pub fn http_rules(count: usize, path: impl Fn(usize) -> String) -> Vec<HttpRule> {
+    let rule = |i| HttpRule {
+        path: format!("ingress[0].toPorts[0].rules.http[{i}]").into(),
+        matches: HttpMatch { method: Some("GET".into()), path: Some(path(i).into()), ..HttpMatch::default() },
+        unjudgeable: false,
+    };
+    (0..count).map(rule).collect()
+}
+
+/// # Panics
+/// A rule does not compile.
+pub fn compiled(rules: Vec<HttpRule>) -> HttpRules {
+    let named: Vec<(HttpRule, RuleRef)> = rules
+        .into_iter()
+        .map(|rule| {
+            let name = RuleRef::new(object("bench"), &rule.path);
+            (rule, name)
+        })
+        .collect();
+    let (rules, errors) = HttpRules::compile(&named);
+    assert!(errors.is_empty(), "{errors:?}");
+    rules
+}
+
+/// Two endpoints, `a` (10.0.0.1) and `b` (10.0.0.2); `b` lets `a` ask what the rules allow on port 80.
+pub fn inspected(rules: Vec<HttpRule>) -> Snapshot {
+    let inputs = Inputs {
+        node: node(),
+        endpoints: vec![endpoint("a", 1, "a"), endpoint("b", 2, "b")],
+        policies: vec![Arc::new(policy("bench", "b", "a", L7::Http(rules)))],
+    };
+    policy_model::resolve(None, &inputs, &mut Numbers::default(), 1).0
+}
+
+/// `endpoints` of ten apps, and `policies` that each let one app ask another on a port of its own.
+pub fn node_of(endpoints: u16, policies: usize) -> Inputs {
+    let app = |i: usize| format!("app-{}", i % 10);
+    let rules = || http_rules(4, |i| format!("/api/v{i}/items/[0-9]+"));
+    let policy =
+        |i: usize| Arc::new(policy(&format!("p{i:04}"), &app(i), &app(i / 10 + i), L7::Http(rules())));
+    Inputs {
+        node: node(),
+        endpoints: (0..endpoints).map(|i| endpoint(&format!("e{i:04}"), i, &app(i.into()))).collect(),
+        policies: (0..policies).map(policy).collect(),
+    }
+}
+
+fn node() -> NodeInputs {
+    NodeInputs {
+        name: "node".into(),
+        pod_networks: Prefix::new(IpAddr::from([10, 0, 0, 0]), 8).into_iter().collect(),
+        addresses: vec![IpAddr::from([192, 168, 0, 1])],
+        allow_localhost: true,
+    }
+}
+
+fn endpoint(name: &str, host: u16, app: &str) -> EndpointInputs {
+    let [high, low] = host.to_be_bytes();
+    let labels = [("app", app), ("name", name), ("io.kubernetes.pod.namespace", "default")];
+    EndpointInputs {
+        name: name.into(),
+        namespace: "default".into(),
+        interface: None,
+        addresses: vec![IpAddr::from([10, 0, high, low])],
+        labels: labels.iter().map(|(key, value)| Label::new("k8s", key, value)).collect(),
+        named_ports: BTreeMap::new(),
+    }
+}
+
+fn policy(name: &str, subject: &str, peer: &str, l7: L7) -> Policy {
+    let port = PortMatch { protocol: Protocol::TCP, port: Port::Range(80, 80) };
+    let ports = PortRule { path: "ingress[0].toPorts[0]".into(), ports: vec![port], l7 };
+    let entry = Entry {
+        path: "ingress[0]".into(),
+        peers: Peers::Of(vec![Peer::Endpoints(app(peer))]),
+        ports: Ports::Of(vec![ports]),
+    };
+    let rule = Rule {
+        path: "spec".into(),
+        subject: Subject::Endpoints(app(subject)),
+        ingress: Section { default_deny: true, allow: vec![entry], deny: Vec::new() },
+        egress: Section::default(),
+        description: None,
+        labels: std::iter::empty().collect(),
+        printed: serde_json::Value::Null,
+    };
+    Policy { name: object(name), rules: vec![rule] }
+}
+
+fn object(name: &str) -> ObjectName {
+    ObjectName { kind: ObjectKind::CiliumNetworkPolicy, namespace: Some("default".into()), name: name.into() }
+}
+
+fn app(name: &str) -> Selector {
+    Selector { requirements: vec![Requirement::In(SelectorKey::parse("app"), vec![name.into()])] }
+}

@@ -1,0 +1,387 @@
+//! Policy files: a thread that waits for changes and reads what has been written to its end.
+//!
+//! ```text
+//!            an event                 quiet for `settle`
+//! waiting ─────────────► settling ─────────────────────► reading ─► listening ─► sending ─► waiting
+//!    │                                                                  │
+//!    └─ polls, only while a directory is missing                        └─ what was touched meanwhile may be
+//!                                                                          half a file: it is taken back
+//! ```
+//!
+//! INVARIANT: between the first byte written to a file and its close, its content of before stays.
+//! INVARIANT: a directory that is missing keeps what it held: its absence is no permission.
+
+use crate::barrier::Barrier;
+use crate::changes::{Changes, Message};
+use crate::directory::{self, FILES_MAX};
+use crate::merge::{Content, Files, State};
+use crate::store::Store;
+use crate::{Instead, PolicySet, Report, Settings, StartError};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How often a directory that is missing is looked for.
+const POLL: Duration = Duration::from_secs(1);
+/// The kernel tells of a write, or of a truncation, a moment after it can be read.
+const CONFIRM: Duration = Duration::from_millis(2);
+/// A file that was cut to nothing is most likely about to be written: that long it must stay empty.
+const CONFIRM_EMPTY: Duration = Duration::from_millis(100);
+/// Events of writers that came before a reading are heard long before this.
+const HEARD_MAX: Duration = Duration::from_secs(5);
+/// Somebody who writes without a pause delays a set by this many settle times, no longer.
+const SETTLES_MAX: u32 = 4;
+
+pub(crate) struct Shell {
+    settings: Settings,
+    messages: Receiver<Message>,
+    watcher: RecommendedWatcher,
+    /// Watched directories; the inode tells whether it is still the same one.
+    watched: BTreeMap<PathBuf, (u64, u64)>,
+    files: BTreeMap<PathBuf, PolicyFile>,
+    /// What the policy files and directories hang on: changes of these matter.
+    entries: BTreeSet<PathBuf>,
+    /// The policy directories without links: new entries in these may matter.
+    real_directories: BTreeSet<PathBuf>,
+    /// Directories that were missing at the last look.
+    missing: Vec<Report>,
+    /// Something can't be watched: it is looked for instead.
+    poll: bool,
+    changes: Changes,
+    barrier: Barrier,
+    state: State,
+    store: Store,
+}
+
+struct PolicyFile {
+    content: Content,
+    /// The entries that decide what the path leads to.
+    trail: Vec<PathBuf>,
+}
+
+impl Shell {
+    /// Reads everything once.
+    ///
+    /// # Errors
+    /// A directory is missing, or a file can't be used and has no accepted content.
+    pub(crate) fn start(
+        settings: Settings,
+        sender: Sender<Message>,
+        messages: Receiver<Message>,
+    ) -> Result<(Self, Arc<PolicySet>), StartError> {
+        let mut settings = settings;
+        for directory in &mut settings.directories {
+            let absolute = std::path::absolute(&*directory);
+            *directory =
+                absolute.map_err(|source| StartError::Directory { directory: directory.clone(), source })?;
+        }
+        let store = Store::open(&settings.state_directory)?;
+        let barrier = Barrier::new(&settings.state_directory)
+            .map_err(|source| StartError::State { directory: settings.state_directory.clone(), source })?;
+        // The receiver is gone only when the thread has ended.
+        let watcher = notify::recommended_watcher(move |event| drop(sender.send(Message::Event(event))));
+        let mut watcher = watcher.map_err(|error| unwatchable(&settings.state_directory, error))?;
+        watcher
+            .watch(barrier.directory(), RecursiveMode::NonRecursive)
+            .map_err(|error| unwatchable(barrier.directory(), error))?;
+        let state = State::new(store.accepted().clone());
+        let mut shell = Self {
+            settings,
+            messages,
+            watcher,
+            watched: BTreeMap::new(),
+            files: BTreeMap::new(),
+            entries: BTreeSet::new(),
+            real_directories: BTreeSet::new(),
+            missing: Vec::new(),
+            poll: false,
+            changes: Changes {
+                everything: true,
+                marks: barrier.directory().to_owned(),
+                ..Changes::default()
+            },
+            barrier,
+            state,
+            store,
+        };
+        for directory in &shell.settings.directories {
+            let _files = directory::list(directory)
+                .map_err(|source| StartError::Directory { directory: directory.clone(), source })?;
+        }
+        let _unknown_before = shell.refresh();
+        let set = shell.apply();
+        if let Some(report) = crate::merge::without_stand_in(&set) {
+            let (file, diagnostics) = (report.file.clone(), report.diagnostics.clone());
+            return Err(StartError::Unparsable { file, diagnostics });
+        }
+        shell.save();
+        Ok((shell, set))
+    }
+
+    /// Until `Stop`, or until nobody can send any more.
+    pub(crate) fn run(mut self, sets: &watch::Sender<Arc<PolicySet>>) {
+        while self.wait() {
+            self.settle_and_read();
+            let set = self.apply();
+            let _changed = sets.send_if_modified(|current| {
+                let changed = current.version != set.version;
+                *current = set;
+                changed
+            });
+            for reload in self.changes.reloads.drain(..) {
+                // Whoever asked may have stopped waiting.
+                let _waiting = reload.send(());
+            }
+            self.save();
+        }
+    }
+
+    /// Until there is something to do. `false`: stop.
+    fn wait(&mut self) -> bool {
+        while !self.changes.stop && !self.something_changed() {
+            // What concerns no policy is forgotten.
+            self.changes.entries.clear();
+            let message = if self.poll {
+                self.messages.recv_timeout(POLL)
+            } else {
+                self.messages.recv().map_err(|_gone| RecvTimeoutError::Disconnected)
+            };
+            match message {
+                Ok(message) => {
+                    let _matters = self.changes.hear(message);
+                }
+                Err(RecvTimeoutError::Timeout) => self.changes.everything = true,
+                Err(RecvTimeoutError::Disconnected) => self.changes.stop = true,
+            }
+        }
+        !self.changes.stop
+    }
+
+    fn something_changed(&self) -> bool {
+        self.changes.everything
+            || !self.changes.reloads.is_empty()
+            || self.changes.entries.iter().any(|entry| self.concerns_a_policy(entry))
+    }
+
+    /// Whether an entry leads to a policy directory or file, or lies in such a directory and may come to.
+    fn concerns_a_policy(&self, entry: &Path) -> bool {
+        let may_lead = || entry.file_name().is_some_and(directory::is_policy_name) || entry.is_symlink();
+        let inside = || entry.parent().is_some_and(|parent| self.real_directories.contains(parent));
+        self.entries.contains(entry) || (inside() && may_lead())
+    }
+
+    /// Waits until it is quiet, and reads what has changed.
+    fn settle_and_read(&mut self) {
+        let settle = self.settings.settle;
+        self.listen(settle, Instant::now() + settle.saturating_mul(SETTLES_MAX));
+        let before = self.refresh();
+        let confirm = if self.emptied(&before) { CONFIRM_EMPTY } else { CONFIRM };
+        self.listen(confirm, Instant::now() + confirm);
+        let heard = self.hear_all();
+        if !heard {
+            // What was read may be half of it: it is read again.
+            self.changes.entries.extend(before.iter().map(|(path, _)| path.clone()));
+        }
+        self.take_back(before);
+    }
+
+    /// Whether a file that held something was read as empty.
+    fn emptied(&self, before: &[(PathBuf, Option<PolicyFile>)]) -> bool {
+        let is_empty = |file: &PolicyFile| matches!(&file.content, Content::Text(text) if text.is_empty());
+        before.iter().any(|(path, known)| {
+            known.as_ref().is_some_and(|known| !is_empty(known)) && self.files.get(path).is_some_and(is_empty)
+        })
+    }
+
+    /// Hears every event of what was done before now. `false`: they can't be told from those to come.
+    fn hear_all(&mut self) -> bool {
+        let mark = match self.barrier.raise() {
+            Ok(mark) => mark,
+            Err(error) => {
+                tracing::error!(directory = %self.barrier.directory().display(), %error, "can't be written to");
+                return false;
+            }
+        };
+        let deadline = Instant::now() + HEARD_MAX;
+        while self.changes.heard != mark {
+            match self.messages.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(message) => {
+                    let _matters = self.changes.hear(message);
+                }
+                Err(_late_or_gone) => return false,
+            }
+        }
+        true
+    }
+
+    /// Hears messages until none came for the time `quiet`, at most until `deadline`.
+    fn listen(&mut self, quiet: Duration, deadline: Instant) {
+        let mut until = deadline.min(Instant::now() + quiet);
+        while let Ok(message) = self.messages.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            if self.changes.hear(message) {
+                until = deadline.min(Instant::now() + quiet);
+            }
+            if Instant::now() >= until {
+                return;
+            }
+        }
+    }
+
+    /// What was touched while it was looked at may be half a file, or between two names: its content of before stays
+    /// until the writing ends.
+    fn take_back(&mut self, before: Vec<(PathBuf, Option<PolicyFile>)>) {
+        for (path, known) in before {
+            let touched = |entry: &PathBuf| {
+                self.changes.entries.contains(entry) || self.changes.writing.contains(entry)
+            };
+            let now = self.files.get(&path).or(known.as_ref());
+            if now.is_some_and(|file| file.trail.iter().any(touched)) {
+                let _half = match known {
+                    Some(known) => self.files.insert(path, known),
+                    None => self.files.remove(&path),
+                };
+            }
+        }
+    }
+
+    /// Lists every directory and reads the files that changed. Watches first, so that no change falls between.
+    /// Gives what was known of the files that were read, or are gone.
+    fn refresh(&mut self) -> Vec<(PathBuf, Option<PolicyFile>)> {
+        let everything = std::mem::take(&mut self.changes.everything);
+        let entries = std::mem::take(&mut self.changes.entries);
+        let changed = |trail: &[PathBuf]| everything || trail.iter().any(|entry| entries.contains(entry));
+        let mut known = std::mem::take(&mut self.files);
+        let mut read = Vec::new();
+        (self.poll, self.missing) = (false, Vec::new());
+        // A directory that was touched itself may be another one by now, even under the same inode number.
+        for (directory, _) in self.watched.extract_if(.., |directory, _| entries.contains(directory)) {
+            drop(self.watcher.unwatch(&directory));
+        }
+        for directory in &self.settings.directories.clone() {
+            self.watch_directory(directory);
+            match directory::list(directory) {
+                Ok(paths) => {
+                    for path in paths {
+                        let known = known.remove(&path);
+                        read.extend(self.refresh_file(path, known, changed));
+                    }
+                }
+                Err(error) => {
+                    let kept = known.extract_if(.., |path, _| path.parent() == Some(directory.as_path()));
+                    self.files.extend(kept);
+                    self.missing(directory, &error);
+                }
+            }
+        }
+        read.extend(known.into_iter().map(|(path, gone)| (path, Some(gone))));
+        self.unwatch_unused();
+        read
+    }
+
+    fn missing(&mut self, directory: &Path, error: &std::io::Error) {
+        self.poll = true;
+        self.missing.push(Report {
+            file: directory.to_owned(),
+            object: None,
+            instead: Instead::LastAccepted,
+            diagnostics: vec![directory::missing(error)],
+        });
+    }
+
+    fn refresh_file(
+        &mut self,
+        path: PathBuf,
+        known: Option<PolicyFile>,
+        changed: impl Fn(&[PathBuf]) -> bool,
+    ) -> Option<(PathBuf, Option<PolicyFile>)> {
+        let trail = directory::trail(&path);
+        self.watch_parents(&trail);
+        let being_written = trail.iter().any(|entry| self.changes.writing.contains(entry));
+        let crowded = self.files.len() >= FILES_MAX;
+        let same = |file: &PolicyFile| {
+            file.trail == trail && !changed(&trail) && (file.content == directory::too_many()) == crowded
+        };
+        if being_written || known.as_ref().is_some_and(same) {
+            self.files.extend(known.map(|file| (path, file)));
+            return None;
+        }
+        let content = if crowded { Some(directory::too_many()) } else { directory::read(&path) };
+        self.files.extend(content.map(|content| (path.clone(), PolicyFile { content, trail })));
+        Some((path, known))
+    }
+
+    fn watch_directory(&mut self, directory: &Path) {
+        for trail in directory_trails(directory) {
+            self.watch_parents(&trail);
+        }
+    }
+
+    /// Watches the directory of each entry.
+    fn watch_parents(&mut self, trail: &[PathBuf]) {
+        for directory in trail.iter().filter_map(|entry| entry.parent()) {
+            let inode = directory::inode(directory);
+            if self.watched.get(directory).copied() == inode {
+                continue;
+            }
+            // Another directory than the one that was watched under this path, or none any more.
+            if self.watched.remove(directory).is_some() {
+                drop(self.watcher.unwatch(directory));
+            }
+            if inode.is_none() {
+                continue;
+            }
+            match self.watcher.watch(directory, RecursiveMode::NonRecursive) {
+                Ok(()) => self.watched.extend(inode.map(|inode| (directory.to_owned(), inode))),
+                Err(error) => {
+                    self.poll = true;
+                    tracing::error!(directory = %directory.display(), %error, "can't watch for changes, polling");
+                }
+            }
+        }
+    }
+
+    /// Learns again what is worth hearing of, and forgets the other directories.
+    fn unwatch_unused(&mut self) {
+        let directories = &self.settings.directories;
+        self.entries = directories.iter().flat_map(|directory| directory::trail(directory)).collect();
+        self.real_directories = directories.iter().filter_map(|d| directory::trail(d).pop()).collect();
+        self.entries.extend(self.files.values().flat_map(|file| file.trail.iter().cloned()));
+        let parents = self.entries.iter().filter_map(|entry| entry.parent());
+        let mut used: BTreeSet<&Path> =
+            parents.chain(self.real_directories.iter().map(PathBuf::as_path)).collect();
+        let trails: Vec<PathBuf> = directories.iter().flat_map(|d| directory_trails(d)).flatten().collect();
+        used.extend(trails.iter().filter_map(|entry| entry.parent()));
+        for (directory, _) in self.watched.extract_if(.., |directory, _| !used.contains(directory.as_path()))
+        {
+            drop(self.watcher.unwatch(&directory));
+        }
+    }
+
+    fn apply(&mut self) -> Arc<PolicySet> {
+        let files: Files =
+            self.files.iter().map(|(path, file)| (path.clone(), file.content.clone())).collect();
+        self.state.apply(&files, &self.missing)
+    }
+
+    fn save(&mut self) {
+        if let Err(error) = self.store.save(self.state.accepted()) {
+            tracing::error!(%error, "an accepted policy text can't be kept for the next start");
+        }
+    }
+}
+
+/// What leads to a policy directory, and into it.
+fn directory_trails(directory: &Path) -> [Vec<PathBuf>; 2] {
+    [directory::trail(directory), directory::trail(&directory.join("*"))]
+}
+
+pub(crate) fn unwatchable(directory: &Path, error: notify::Error) -> StartError {
+    let told = error.to_string();
+    let source =
+        if let notify::ErrorKind::Io(source) = error.kind { source } else { std::io::Error::other(told) };
+    StartError::Directory { directory: directory.to_owned(), source }
+}

@@ -1,0 +1,285 @@
+//! From what the files say to the policies in force. Pure: contents in, [`PolicySet`] out.
+//!
+//! ```text
+//! contents ─► parse, or the last accepted content ─► objects ─► as written, last accepted, or closed form ─► set
+//! ```
+//!
+//! INVARIANT: a file that can't be used changes nothing; an object leaves the set only when no usable file has it.
+//! INVARIANT: of two objects with one name the first by path is in force, whatever the order of changes was.
+
+use crate::{Instead, PolicySet, Report};
+use policy_model::parse::{Diagnostic, Judged, Object, Parsed, Severity, parse};
+use policy_model::rule::{ObjectKind, ObjectName, Policy};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What one file holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Content {
+    Text(Arc<str>),
+    /// It can't be read, or is not read: why.
+    Unusable(Diagnostic),
+}
+
+/// Every policy file by its path. Reports follow this order, and so does precedence.
+pub(crate) type Files = BTreeMap<PathBuf, Content>;
+
+/// Texts that were in force, by key: what survives a restart.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Accepted {
+    /// The text of each object as last accepted, by [`object_key`].
+    pub(crate) objects: BTreeMap<String, Arc<str>>,
+    /// The content of each file as last parsed, by [`file_key`].
+    pub(crate) files: BTreeMap<String, Arc<str>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    accepted: Accepted,
+    /// What was parsed last time, by path: an unchanged text is not parsed again.
+    parsed: BTreeMap<PathBuf, Text>,
+    set: Arc<PolicySet>,
+}
+
+type Judgement = Result<Parsed, Vec<Diagnostic>>;
+
+#[derive(Debug)]
+struct Text {
+    text: Arc<str>,
+    judgement: Arc<Judgement>,
+}
+
+impl State {
+    pub(crate) fn new(accepted: Accepted) -> Self {
+        Self { accepted, ..Self::default() }
+    }
+
+    pub(crate) fn accepted(&self) -> &Accepted {
+        &self.accepted
+    }
+
+    /// The set that `files` make. The same `Arc` as before where nothing has changed.
+    pub(crate) fn apply(&mut self, files: &Files, more: &[Report]) -> Arc<PolicySet> {
+        let mut merge = Merge::new(&self.accepted, &self.set);
+        let mut parsed = BTreeMap::new();
+        for (path, content) in files {
+            match content {
+                Content::Unusable(diagnostic) => merge.unusable(path, vec![diagnostic.clone()]),
+                Content::Text(text) => {
+                    let judgement = self.judge(path, text);
+                    merge.file(path, text, &judgement);
+                    let _replaced = parsed.insert(path.clone(), Text { text: Arc::clone(text), judgement });
+                }
+            }
+        }
+        self.parsed = parsed;
+        merge.reports.extend_from_slice(more);
+        let policies: Vec<Arc<Policy>> = merge.policies.into_values().collect();
+        let reports = merge.reports;
+        self.accepted = merge.keep;
+        if self.set.version == 0 || self.set.policies != policies || self.set.reports != reports {
+            self.set = Arc::new(PolicySet { version: self.set.version.saturating_add(1), policies, reports });
+        }
+        Arc::clone(&self.set)
+    }
+
+    fn judge(&self, path: &Path, text: &Arc<str>) -> Arc<Judgement> {
+        match self.parsed.get(path).filter(|before| before.text == *text) {
+            Some(before) => Arc::clone(&before.judgement),
+            None => Arc::new(parse(text)),
+        }
+    }
+}
+
+/// The set while it is being made.
+struct Merge<'a> {
+    accepted: &'a Accepted,
+    before: BTreeMap<&'a ObjectName, &'a Arc<Policy>>,
+    policies: BTreeMap<ObjectName, Arc<Policy>>,
+    /// Which file an object is taken from.
+    taken_from: BTreeMap<ObjectName, PathBuf>,
+    reports: Vec<Report>,
+    keep: Accepted,
+}
+
+impl<'a> Merge<'a> {
+    fn new(accepted: &'a Accepted, before: &'a PolicySet) -> Self {
+        Self {
+            accepted,
+            before: before.policies.iter().map(|policy| (&policy.name, policy)).collect(),
+            policies: BTreeMap::new(),
+            taken_from: BTreeMap::new(),
+            reports: Vec::new(),
+            keep: Accepted::default(),
+        }
+    }
+
+    fn file(&mut self, path: &Path, text: &Arc<str>, judgement: &Judgement) {
+        match judgement {
+            Err(diagnostics) => self.unusable(path, diagnostics.clone()),
+            Ok(parsed) => {
+                let _none = self.keep.files.insert(file_key(path), Arc::clone(text));
+                for object in &parsed.objects {
+                    self.object(path, object, Freshness::Current);
+                }
+            }
+        }
+    }
+
+    /// A file that can't be read or does not parse: its last accepted content stands in.
+    fn unusable(&mut self, path: &Path, diagnostics: Vec<Diagnostic>) {
+        let last = self.accepted.files.get(&file_key(path));
+        let parsed = last.and_then(|text| Some((text, parse(text).ok()?)));
+        let instead = if parsed.is_some() { Instead::LastAccepted } else { Instead::Nothing };
+        self.reports.push(Report { file: path.to_owned(), object: None, instead, diagnostics });
+        if let Some((text, parsed)) = parsed {
+            let _none = self.keep.files.insert(file_key(path), Arc::clone(text));
+            for object in &parsed.objects {
+                self.object(path, object, Freshness::LastAccepted);
+            }
+        }
+    }
+
+    fn object(&mut self, path: &Path, object: &Object, freshness: Freshness) {
+        match self.taken_from.entry(object.name.clone()) {
+            Entry::Occupied(first) => {
+                let diagnostic = conflict(first.get(), path);
+                self.report(path, object, Instead::Nothing, vec![diagnostic]);
+                return;
+            }
+            Entry::Vacant(free) => {
+                let _path = free.insert(path.to_owned());
+            }
+        }
+        match &object.judged {
+            Judged::Accepted { policy, diagnostics } => {
+                // Warnings speak of lines, and those of an older content are nobody's to correct.
+                if !diagnostics.is_empty() && freshness == Freshness::Current {
+                    self.report(path, object, Instead::AsWritten, diagnostics.clone());
+                }
+                self.in_force(policy.clone(), Some(object.text.as_str().into()));
+            }
+            Judged::Refused { closed, diagnostics } => self.refused(path, object, closed, diagnostics),
+        }
+    }
+
+    fn refused(&mut self, path: &Path, object: &Object, closed: &Policy, diagnostics: &[Diagnostic]) {
+        let last = self.accepted.objects.get(&object_key(&object.name));
+        match last.and_then(|text| Some((accepted_policy(text, &object.name)?, Arc::clone(text)))) {
+            Some((policy, text)) => {
+                self.report(path, object, Instead::LastAccepted, diagnostics.to_vec());
+                self.in_force(policy, Some(text));
+            }
+            None => {
+                self.report(path, object, Instead::ClosedForm, diagnostics.to_vec());
+                self.in_force(closed.clone(), None);
+            }
+        }
+    }
+
+    fn report(&mut self, path: &Path, object: &Object, instead: Instead, diagnostics: Vec<Diagnostic>) {
+        self.reports.push(Report {
+            file: path.to_owned(),
+            object: Some(object.name.clone()),
+            instead,
+            diagnostics,
+        });
+    }
+
+    /// Puts a policy in force; an unchanged one stays the same `Arc`, so that nothing is resolved again for it.
+    fn in_force(&mut self, policy: Policy, accepted: Option<Arc<str>>) {
+        if let Some(text) = accepted {
+            let _none = self.keep.objects.insert(object_key(&policy.name), text);
+        }
+        let shared = match self.before.get(&policy.name) {
+            Some(before) if ***before == policy => Arc::clone(before),
+            Some(_) | None => Arc::new(policy),
+        };
+        let _none = self.policies.insert(shared.name.clone(), shared);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Freshness {
+    Current,
+    LastAccepted,
+}
+
+/// The policy that an accepted text gives, if it still gives this one.
+fn accepted_policy(text: &str, name: &ObjectName) -> Option<Policy> {
+    let objects = parse(text).ok()?.objects;
+    objects.into_iter().find(|object| object.name == *name).and_then(|object| match object.judged {
+        Judged::Accepted { policy, .. } => Some(policy),
+        Judged::Refused { .. } => None,
+    })
+}
+
+fn conflict(first: &Path, second: &Path) -> Diagnostic {
+    let message = if first == second {
+        "the file has this object twice; the first one is in force".to_owned()
+    } else {
+        format!("`{}` has an object of this name too, and comes first", first.display())
+    };
+    Diagnostic {
+        severity: Severity::Error,
+        line: 0,
+        field: "metadata.name".to_owned(),
+        message,
+        fix: "remove one of them or give it another name".to_owned(),
+    }
+}
+
+/// Files that were refused without anything to stand in for them.
+pub(crate) fn without_stand_in(set: &PolicySet) -> Option<&Report> {
+    set.reports.iter().find(|report| report.object.is_none() && report.instead == Instead::Nothing)
+}
+
+pub(crate) fn object_key(name: &ObjectName) -> String {
+    let kind = match name.kind {
+        ObjectKind::CiliumClusterwideNetworkPolicy => "ccnp",
+        ObjectKind::CiliumNetworkPolicy => "cnp",
+    };
+    let namespace = name.namespace.as_deref().unwrap_or_default();
+    key(&format!("{kind}/{namespace}/{}", name.name))
+}
+
+pub(crate) fn file_key(path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    key_of_bytes(path.as_os_str().as_bytes())
+}
+
+fn key(text: &str) -> String {
+    key_of_bytes(text.as_bytes())
+}
+
+/// Longer keys are cut and told apart by a hash: a file name holds 255 bytes.
+const KEY_BYTES_MAX: usize = 200;
+const CUT_BYTES: usize = 160;
+
+/// A file name without `/` and without a leading dot, different for different bytes.
+fn key_of_bytes(bytes: &[u8]) -> String {
+    let mut key = String::new();
+    for (index, byte) in bytes.iter().enumerate() {
+        match char::from(*byte) {
+            c if c.is_ascii_alphanumeric() || c == '-' || c == '_' || (c == '.' && index != 0) => key.push(c),
+            _ => key.push_str(&format!("%{byte:02x}")),
+        }
+    }
+    if key.len() > KEY_BYTES_MAX {
+        key.truncate(CUT_BYTES);
+        key.push_str(&format!("~{:016x}", checksum(bytes)));
+    }
+    key
+}
+
+/// FNV-1a: tells texts apart and notices torn ones; it holds against accidents, not against malice.
+pub(crate) fn checksum(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! Sets from contents, without files.
+
+use super::*;
+
+/// A policy that is understood.
+fn good(name: &str, label: &str) -> String {
+    format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: {name}, namespace: default}}\n\
+         spec:\n  endpointSelector: {{matchLabels: {{app: '{label}'}}}}\n  ingress: [{{}}]\n"
+    )
+}
+
+/// A policy with a part that can't be judged.
+fn refused(name: &str) -> String {
+    good(name, "x") + "  egress: [{toPorts: [{ports: [{port: \"80\"}], rules: {kafka: [{topic: t}]}}]}]\n"
+}
+
+const BROKEN: &str = "kind: [";
+
+/// A world of files that changes step by step.
+#[derive(Default)]
+struct World {
+    state: State,
+    files: Files,
+}
+
+impl World {
+    #[track_caller]
+    fn write(&mut self, path: &str, text: &str) -> Arc<PolicySet> {
+        let _before = self.files.insert(path.into(), Content::Text(text.into()));
+        self.apply()
+    }
+
+    fn remove(&mut self, path: &str) -> Arc<PolicySet> {
+        let _content = self.files.remove(Path::new(path));
+        self.apply()
+    }
+
+    fn apply(&mut self) -> Arc<PolicySet> {
+        self.state.apply(&self.files, &[])
+    }
+
+    fn restart(&mut self) -> Arc<PolicySet> {
+        self.state = State::new(self.state.accepted().clone());
+        self.apply()
+    }
+}
+
+/// `name=selector` of each policy, and `file[/object]: instead` of each report.
+#[track_caller]
+fn check(set: &PolicySet, policies: &[&str], reports: &[&str]) {
+    let label = |policy: &Policy| {
+        let printed =
+            policy.rules.first().map(|rule| rule.printed["endpointSelector"]["matchLabels"].clone());
+        let label = printed.and_then(|labels| labels["any:app"].as_str().map(str::to_owned));
+        format!("{}={}", policy.name.name, label.unwrap_or_default())
+    };
+    let found: Vec<String> = set.policies.iter().map(|policy| label(policy)).collect();
+    assert_eq!(found, policies);
+    let words = |report: &Report| {
+        let object = report.object.as_ref().map(|name| format!("/{}", name.name)).unwrap_or_default();
+        format!("{}{object}: {:?}", report.file.display(), report.instead)
+    };
+    let found: Vec<String> = set.reports.iter().map(words).collect();
+    assert_eq!(found, reports);
+}
+
+#[test]
+fn nothing_is_a_set_too() {
+    let set = World::default().apply();
+    check(&set, &[], &[]);
+    assert_eq!(set.version, 1);
+}
+
+#[test]
+fn objects_come_sorted_by_name_from_all_files() {
+    let mut world = World::default();
+    let _first = world.write("/p/a.yaml", &[good("c", "1"), good("b", "2")].join("---\n"));
+    check(&world.write("/p/b.yaml", &good("a", "3")), &["a=3", "b=2", "c=1"], &[]);
+}
+
+#[test]
+fn versions_count_changes_only() {
+    let mut world = World::default();
+    let first = world.write("/p/a.yaml", &good("a", "1"));
+    let same = world.write("/p/a.yaml", &good("a", "1"));
+    assert!(Arc::ptr_eq(&first, &same));
+    assert_eq!(world.write("/p/a.yaml", &good("a", "2")).version, first.version + 1);
+}
+
+#[test]
+fn unchanged_policies_are_shared() {
+    let mut world = World::default();
+    let before = world.write("/p/a.yaml", &good("a", "1"));
+    let after = world.write("/p/b.yaml", &good("b", "1"));
+    assert!(Arc::ptr_eq(&before.policies[0], &after.policies[0]));
+}
+
+#[test]
+fn a_file_that_does_not_parse_changes_nothing() {
+    let mut world = World::default();
+    let _good = world.write("/p/a.yaml", &good("a", "1"));
+    check(&world.write("/p/a.yaml", BROKEN), &["a=1"], &["/p/a.yaml: LastAccepted"]);
+    check(&world.restart(), &["a=1"], &["/p/a.yaml: LastAccepted"]);
+    check(&world.write("/p/a.yaml", &good("a", "2")), &["a=2"], &[]);
+}
+
+#[test]
+fn a_file_that_never_parsed_holds_nothing() {
+    let mut world = World::default();
+    let set = world.write("/p/a.yaml", BROKEN);
+    check(&set, &[], &["/p/a.yaml: Nothing"]);
+    assert!(without_stand_in(&set).is_some());
+    assert!(!set.reports[0].diagnostics.is_empty());
+}
+
+#[test]
+fn a_file_that_can_t_be_read_changes_nothing() {
+    let mut world = World::default();
+    let _good = world.write("/p/a.yaml", &good("a", "1"));
+    let why = crate::directory::diagnostic("too large", "split it");
+    let _text = world.files.insert("/p/a.yaml".into(), Content::Unusable(why.clone()));
+    let set = world.apply();
+    check(&set, &["a=1"], &["/p/a.yaml: LastAccepted"]);
+    assert_eq!(set.reports[0].diagnostics, [why]);
+}
+
+#[test]
+fn a_removed_file_s_objects_leave() {
+    let mut world = World::default();
+    let _good = world.write("/p/a.yaml", &good("a", "1"));
+    check(&world.remove("/p/a.yaml"), &[], &[]);
+    assert_eq!(world.state.accepted(), &Accepted::default());
+}
+
+#[test]
+fn an_object_removed_from_its_file_leaves() {
+    let mut world = World::default();
+    let _both = world.write("/p/a.yaml", &[good("a", "1"), good("b", "2")].join("---\n"));
+    check(&world.write("/p/a.yaml", &good("b", "2")), &["b=2"], &[]);
+    check(&world.write("/p/a.yaml", &refused("a")), &["a=x"], &["/p/a.yaml/a: ClosedForm"]);
+}
+
+#[test]
+fn a_refused_object_stays_as_last_accepted() {
+    let mut world = World::default();
+    let _good = world.write("/p/a.yaml", &good("a", "1"));
+    check(&world.write("/p/a.yaml", &refused("a")), &["a=1"], &["/p/a.yaml/a: LastAccepted"]);
+    check(&world.restart(), &["a=1"], &["/p/a.yaml/a: LastAccepted"]);
+}
+
+#[test]
+fn a_refused_object_moved_to_another_file_stays_as_last_accepted() {
+    let mut world = World::default();
+    let _good = world.write("/p/a.yaml", &good("a", "1"));
+    let _gone = world.files.remove(Path::new("/p/a.yaml"));
+    check(&world.write("/p/b.yaml", &refused("a")), &["a=1"], &["/p/b.yaml/a: LastAccepted"]);
+}
+
+#[test]
+fn a_refused_object_without_a_past_is_closed() {
+    let mut world = World::default();
+    let set = world.write("/p/a.yaml", &refused("a"));
+    check(&set, &["a=x"], &["/p/a.yaml/a: ClosedForm"]);
+    assert!(without_stand_in(&set).is_none());
+    assert!(world.state.accepted().objects.is_empty());
+}
+
+#[test]
+fn a_broken_file_keeps_the_last_accepted_of_its_refused_object() {
+    let mut world = World::default();
+    let _good = world.write("/p/a.yaml", &good("a", "1"));
+    let _refused = world.write("/p/a.yaml", &refused("a"));
+    let set = world.write("/p/a.yaml", BROKEN);
+    check(&set, &["a=1"], &["/p/a.yaml: LastAccepted", "/p/a.yaml/a: LastAccepted"]);
+}
+
+#[test]
+fn of_two_objects_the_first_by_path_is_in_force() {
+    let mut world = World::default();
+    let _second = world.write("/p/b.yaml", &good("a", "2"));
+    let set = world.write("/p/a.yaml", &good("a", "1"));
+    check(&set, &["a=1"], &["/p/b.yaml/a: Nothing"]);
+    assert_eq!(
+        set.reports[0].diagnostics[0].message,
+        "`/p/a.yaml` has an object of this name too, and comes first"
+    );
+    check(&world.remove("/p/a.yaml"), &["a=2"], &[]);
+}
+
+#[test]
+fn of_two_objects_in_one_file_the_first_is_in_force() {
+    let mut world = World::default();
+    let set = world.write("/p/a.yaml", &[good("a", "1"), good("a", "2")].join("---\n"));
+    check(&set, &["a=1"], &["/p/a.yaml/a: Nothing"]);
+}
+
+#[test]
+fn keys_are_file_names() {
+    assert_eq!(key("cnp/default/rule1"), "cnp%2fdefault%2frule1");
+    assert_eq!(key(".hidden"), "%2ehidden");
+    assert_eq!(key("a~%"), "a%7e%25");
+    assert_eq!(key(&"a".repeat(KEY_BYTES_MAX)).len(), KEY_BYTES_MAX);
+    let long = |end| key(&("a".repeat(KEY_BYTES_MAX) + end));
+    assert_eq!(long("b").len(), CUT_BYTES + 17);
+    assert_ne!(long("b"), long("c"));
+}

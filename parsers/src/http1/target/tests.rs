@@ -1,0 +1,229 @@
+//! Targets: their readings, and the readings of their normal form.
+
+use super::*;
+use std::borrow::ToOwned;
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+#[test]
+fn plain() {
+    check("/a/b-c_d.e~f", &["/a/b-c_d.e~f"]);
+}
+
+#[test]
+fn root() {
+    check("/", &["/"]);
+}
+
+#[test]
+fn dots_that_are_no_segments() {
+    check("/.well-known/a..b/...", &["/.well-known/a..b/..."]);
+}
+
+#[test]
+fn query_is_kept() {
+    check("/a?b=%2e%zz;c//../\\?d", &["/a?b=%2e%zz;c//../\\?d"]);
+}
+
+#[test]
+fn query_is_kept_behind_every_reading() {
+    check("/a/./b?u=//x/../y", &["/a/./b?u=//x/../y", "/a/b?u=//x/../y"]);
+}
+
+#[test]
+fn empty_query_is_kept() {
+    check("//?", &["//?", "/?"]);
+}
+
+// The normal form.
+
+#[test]
+fn unreserved_escapes_are_decoded() {
+    check("/%41%7a%30%2D%5f%7E", &["/Az0-_~"]);
+}
+
+#[test]
+fn other_escapes_stay() {
+    check("/a%20b%3F%c3%A9%23", &["/a%20b%3F%c3%A9%23"]);
+}
+
+#[test]
+fn escaped_percent_stays_where_no_digits_follow() {
+    check("/100%25", &["/100%25"]);
+    check("/%25zz", &["/%25zz"]);
+    check("/%25a", &["/%25a"]);
+}
+
+#[test]
+fn escaped_dots_are_dots() {
+    check("/a/%2e%2E/b", &["/a/../b", "/b"]);
+    check("/a/.%2e/b", &["/a/../b", "/b"]);
+}
+
+// What is refused.
+
+#[test]
+fn not_a_path() {
+    for target in ["", "*", "a/b", "?a", "http://x/", "\\a", "%2fa"] {
+        refuse(target, TargetError::NotAPath);
+    }
+}
+
+#[test]
+fn broken_escapes() {
+    for target in
+        ["/%", "/%2", "/%2g", "/%g2", "/%%41", "/% 41", "/a%", "/%2?41", "/%+1", "/%u002f", "/%2%35"]
+    {
+        refuse(target, TargetError::BrokenEscape);
+    }
+}
+
+#[test]
+fn escaped_nul() {
+    refuse("/a%00.txt", TargetError::EscapedNul);
+}
+
+#[test]
+fn escaped_escapes() {
+    for target in ["/%2541", "/%252e%252e/", "/%25%341", "/%25%34%31", "/%25ff", "/a%2500"] {
+        refuse(target, TargetError::EscapedEscape);
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_refused_target() {
+    let mut readings = Readings::default();
+    readings.read("//a").unwrap();
+    assert_eq!(readings.read("/%"), Err(TargetError::BrokenEscape));
+    assert_eq!(readings.iter().count(), 0);
+}
+
+// What backends do.
+
+#[test]
+fn slashes() {
+    check("//a///b/", &["//a///b/", "/a/b/"]);
+}
+
+#[test]
+fn dot_segments() {
+    check("/a/./b", &["/a/./b", "/a/b"]);
+    check("/a/../b", &["/a/../b", "/b"]);
+    check("/a/b/..", &["/a/b/..", "/a/"]);
+    check("/a/.", &["/a/.", "/a/"]);
+    check("/..", &["/..", "/"]);
+    check("/../../a", &["/../../a", "/a"]);
+}
+
+#[test]
+fn empty_segments_before_dots() {
+    check("/a//../b", &["/a//../b", "/a/../b", "/a/b", "/b"]);
+}
+
+#[test]
+fn parameters() {
+    check("/a;x=1/b;y", &["/a;x=1/b;y", "/a/b"]);
+    check("/a;", &["/a;", "/a"]);
+    check("/;x", &["/;x", "/"]);
+}
+
+#[test]
+fn parameters_behind_dots() {
+    check("/a/..;/b", &["/a/..;/b", "/a/../b", "/b"]);
+}
+
+#[test]
+fn parameters_that_are_a_segment() {
+    check("/a/;x/b", &["/a/;x/b", "/a//b", "/a/b"]);
+}
+
+#[test]
+fn backslashes() {
+    check("/a\\b", &["/a\\b", "/a/b"]);
+    check("/\\a", &["/\\a", "//a", "/a"]);
+}
+
+#[test]
+fn escaped_slashes() {
+    check("/a%2Fb", &["/a%2Fb", "/a/b"]);
+    check("/a%2f%2fb", &["/a%2f%2fb", "/a//b", "/a/b"]);
+}
+
+#[test]
+fn escaped_backslashes() {
+    check("/a%5Cb", &["/a%5Cb", "/a\\b", "/a/b"]);
+}
+
+#[test]
+fn dots_behind_an_escaped_slash() {
+    check("/a/..%2fb", &["/a/..%2fb", "/a/../b", "/b"]);
+}
+
+#[test]
+fn dots_behind_an_escaped_backslash() {
+    check("/x/a/..%5cb", &["/x/a/..%5cb", "/x/a/..\\b", "/x/a/../b", "/x/b"]);
+}
+
+/// Here the order matters: the `..` takes away `a%2fb`, or only `b`.
+#[test]
+fn an_escaped_slash_before_dots() {
+    check("/a%2fb/../c", &["/a%2fb/../c", "/a/b/../c", "/c", "/a/c"]);
+}
+
+/// The parameters end at a backslash for one who turned it first.
+#[test]
+fn a_backslash_in_parameters() {
+    check("/a;x\\b", &["/a;x\\b", "/a;x/b", "/a", "/a/b"]);
+}
+
+// Limits.
+
+#[test]
+fn readings_at_their_bound() {
+    assert_eq!(readings_of("/%5c\\%2f;").unwrap().len(), 32);
+}
+
+#[test]
+fn readings_beyond_their_bound() {
+    refuse("/%2f;\\%5c", TargetError::TooManyReadings);
+}
+
+#[test]
+fn bytes_at_their_bound() {
+    // The second reading is shorter by one.
+    let target = |len: usize| format!("//{}", "a".repeat(len - 1));
+    assert_eq!(readings_of(&target(Readings::BYTES_MAX)).unwrap().len(), 2);
+    assert_eq!(readings_of(&target(Readings::BYTES_MAX + 1)), Err(TargetError::TooManyReadings));
+}
+
+#[test]
+fn readings_are_what_the_last_target_has() {
+    let mut readings = Readings::default();
+    readings.read("/a/../b?c").unwrap();
+    readings.read("/d").unwrap();
+    assert_eq!(readings.iter().collect::<Vec<_>>(), [b"/d"]);
+}
+
+#[track_caller]
+fn check(target: &str, expect: &[&str]) {
+    let readings = readings_of(target).unwrap();
+    assert_eq!(readings.first().map(String::as_str), expect.first().copied(), "the normal form");
+    let mut sorted = readings.iter().map(String::as_str).collect::<Vec<_>>();
+    let mut expect = expect.to_vec();
+    sorted.sort_unstable();
+    expect.sort_unstable();
+    assert_eq!(sorted, expect);
+    assert_eq!(readings_of(&readings[0]).as_ref(), Ok(&readings), "the normal form's own");
+}
+
+#[track_caller]
+fn refuse(target: &str, expect: TargetError) {
+    assert_eq!(readings_of(target), Err(expect), "{target}");
+}
+
+fn readings_of(target: &str) -> Result<Vec<String>, TargetError> {
+    let mut readings = Readings::default();
+    readings.read(target)?;
+    Ok(readings.iter().map(|reading| str::from_utf8(reading).unwrap().to_owned()).collect())
+}

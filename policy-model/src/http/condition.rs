@@ -1,0 +1,87 @@
+//! What is asked of a request whose path matches: method pattern, host, headers.
+
+use super::Request;
+use super::pattern::Matcher;
+use crate::rule::HeaderMatch;
+
+/// All of them must hold.
+#[derive(Debug)]
+pub(super) struct Conditions {
+    method: Option<Matcher>,
+    host: Option<Matcher>,
+    headers: Box<[HeaderMatch]>,
+}
+
+/// Which conditions a request fails.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Failed {
+    pub(super) count: usize,
+    pub(super) first: Option<&'static str>,
+}
+
+impl Conditions {
+    /// `None` where nothing is asked.
+    pub(super) fn new(
+        method: Option<Matcher>,
+        host: Option<Matcher>,
+        headers: &[HeaderMatch],
+    ) -> Option<Box<Self>> {
+        let asks = method.is_some() || host.is_some() || !headers.is_empty();
+        asks.then(|| Box::new(Self { method, host, headers: headers.into() }))
+    }
+
+    pub(super) fn hold(&self, request: &Request<'_>) -> bool {
+        self.method_holds(request) && self.host_holds(request) && self.headers_hold(request)
+    }
+
+    /// `foreign_method`: the rule is for a literal method that is not the request's.
+    pub(super) fn failed(this: Option<&Self>, request: &Request<'_>, foreign_method: bool) -> Failed {
+        let checks = [
+            ("method", !foreign_method && this.is_none_or(|c| c.method_holds(request))),
+            ("host", this.is_none_or(|c| c.host_holds(request))),
+            ("headers", this.is_none_or(|c| c.headers_hold(request))),
+        ];
+        let mut failed = checks.iter().filter(|(_, holds)| !holds).map(|(name, _)| *name);
+        Failed { first: failed.next(), count: checks.iter().filter(|(_, holds)| !holds).count() }
+    }
+
+    fn method_holds(&self, request: &Request<'_>) -> bool {
+        self.method.as_ref().is_none_or(|method| method.matches(request.method))
+    }
+
+    fn host_holds(&self, request: &Request<'_>) -> bool {
+        self.host.as_ref().is_none_or(|host| host.matches(request.host))
+    }
+
+    fn headers_hold(&self, request: &Request<'_>) -> bool {
+        self.headers.iter().all(|header| header_holds(header, request))
+    }
+}
+
+pub(crate) fn header_holds(header: &HeaderMatch, request: &Request<'_>) -> bool {
+    match &header.value {
+        None => {
+            let mut present = false;
+            request.headers.values(&header.name, &mut |_| present = true);
+            present
+        }
+        Some(wanted) => joined_equals(&header.name, wanted.as_bytes(), request),
+    }
+}
+
+/// Whether all values of the header, joined by `,`, are `wanted`; compared piece by piece, so that nothing is joined.
+fn joined_equals(name: &str, wanted: &[u8], request: &Request<'_>) -> bool {
+    let mut left: Option<&[u8]> = None;
+    let mut differs = false;
+    request.headers.values(name, &mut |value| {
+        let rest = match left {
+            None => Some(wanted),
+            Some(rest) => rest.strip_prefix(b","),
+        };
+        match rest.and_then(|rest| rest.strip_prefix(value)) {
+            Some(rest) => left = Some(rest),
+            None => differs = true,
+        }
+    });
+    !differs && left.is_some_and(<[u8]>::is_empty)
+}

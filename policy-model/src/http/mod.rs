@@ -1,0 +1,171 @@
+//! HTTP rules of one (endpoint, direction, identity, port), compiled: cost does not grow with their number.
+//!
+//! ```text
+//!   method ─► its own index, and the index of rules for any method
+//!               │ literal start of the path: a radix trie
+//!               ▼
+//!             leaf: nothing may follow │ any line may follow │ groups of patterns, one automaton each
+//!               │ candidates, in the order of the rules
+//!               ▼
+//!             conditions: method pattern, host, headers        first that holds: the answer
+//! ```
+//!
+//! INVARIANT: a rule that can't be compiled or judged matches nothing; its neighbours are untouched.
+
+mod compile;
+mod condition;
+mod grow;
+mod pattern;
+mod start;
+mod trie;
+
+use crate::rule::{HttpMatch, HttpRule};
+use crate::verdict::RuleRef;
+use compile::Compiler;
+use condition::{Conditions, Failed};
+
+pub(crate) use condition::header_holds;
+use std::cmp::Reverse;
+use trie::{Candidate, Trie};
+
+/// What a rule may look at, filled in by whoever read the bytes.
+pub struct Request<'a> {
+    pub method: &'a [u8],
+    /// One reading of the target: path and, where there is one, `?` and the query, as policy matches them.
+    pub target: &'a [u8],
+    /// Host header or authority as sent, with its port; empty on HTTP/1.0 without one.
+    pub host: &'a [u8],
+    pub headers: &'a dyn Headers,
+}
+
+/// The header fields of a request.
+pub trait Headers {
+    /// Calls `each` with every value of `name` (lower-case), in order.
+    fn values(&self, name: &str, each: &mut dyn FnMut(&[u8]));
+}
+
+impl std::fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request").finish_non_exhaustive()
+    }
+}
+
+/// A compiled list of rules. Immutable; matching allocates nothing.
+#[derive(Debug)]
+pub struct HttpRules {
+    /// By the place of the rule, each in a list of its own: what the answer does not need is not touched.
+    rules: Box<[RuleRef]>,
+    conditions: Box<[Option<Box<Conditions>>]>,
+    matches: Box<[HttpMatch]>,
+    /// Rules for literal methods, by method.
+    methods: Box<[(Box<[u8]>, Trie)]>,
+    /// Rules for any method, and those whose method is a pattern (a condition).
+    any: Trie,
+}
+
+/// A rule whose pattern can't be compiled within the limits; it matches nothing, the others are untouched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatternError {
+    pub rule: RuleRef,
+    pub field: &'static str,
+    pub message: String,
+}
+
+impl HttpRules {
+    pub fn compile(rules: &[(HttpRule, RuleRef)]) -> (Self, Vec<PatternError>) {
+        let mut compiler = Compiler::default();
+        for (http, rule) in rules.iter().filter(|(http, _)| !http.unjudgeable) {
+            compiler.add(&http.matches, rule);
+        }
+        compiler.finish()
+    }
+
+    /// The rules that can match, in order.
+    pub fn rules(&self) -> &[RuleRef] {
+        &self.rules
+    }
+
+    /// The first rule (in the order given) that matches.
+    pub fn matching(&self, request: &Request<'_>) -> Option<&RuleRef> {
+        let mut best = Candidate::NONE;
+        let mut accept = |rule: Candidate| {
+            rule.is_certain() || self.conditions(rule).is_some_and(|conditions| conditions.hold(request))
+        };
+        if let Some(own) = self.own(request.method) {
+            own.search(request.target, &mut best, &mut accept);
+        }
+        self.any.search(request.target, &mut best, &mut accept);
+        self.rules.get(best.rule())
+    }
+
+    /// The rule that came nearest (most conditions met), and the condition that failed: `method`, `path`, `host`, `headers`.
+    ///
+    /// It is looked for among the rules whose path matches, then among those that share the longest literal start with
+    /// the path: a denial may not cost more than its path's length.
+    pub fn nearest(&self, request: &Request<'_>) -> Option<(&RuleRef, &'static str)> {
+        self.nearest_match(request).map(|(rule, _, failed)| (rule, failed))
+    }
+
+    pub(crate) fn nearest_match(
+        &self,
+        request: &Request<'_>,
+    ) -> Option<(&RuleRef, &HttpMatch, &'static str)> {
+        let (rule, failed) = self.path_matches(request).or_else(|| self.path_begins(request))?;
+        Some((self.rules.get(rule.rule())?, self.matches.get(rule.rule())?, failed))
+    }
+
+    /// Among the rules whose path matches, the one with the fewest failed conditions.
+    fn path_matches(&self, request: &Request<'_>) -> Option<(Candidate, &'static str)> {
+        let mut nearest: Option<(usize, Candidate, &'static str)> = None;
+        for (method, trie) in self.tries() {
+            let foreign = method.is_some_and(|method| method != request.method);
+            let mut weigh = |rule: Candidate| {
+                let Failed { count, first } = Conditions::failed(self.conditions(rule), request, foreign);
+                if let Some(first) = first
+                    && nearest.is_none_or(|(least, lowest, _)| (count, rule) < (least, lowest))
+                {
+                    nearest = Some((count, rule, first));
+                }
+                false
+            };
+            trie.search(request.target, &mut Candidate::NONE.clone(), &mut weigh);
+        }
+        nearest.map(|(_, rule, failed)| (rule, failed))
+    }
+
+    /// The first of the rules that share most of their literal start with the path; those of the method come first.
+    fn path_begins(&self, request: &Request<'_>) -> Option<(Candidate, &'static str)> {
+        let ranked = self.tries().filter_map(|(method, trie)| {
+            let fits = method.is_none_or(|method| method == request.method);
+            trie.deepest(request.target).map(|(length, rule)| (fits, length, Reverse(rule)))
+        });
+        ranked.max().map(|(.., Reverse(rule))| (rule, "path"))
+    }
+
+    fn tries(&self) -> impl Iterator<Item = (Option<&[u8]>, &Trie)> {
+        let own = self.methods.iter().map(|(method, trie)| (Some(&**method), trie));
+        own.chain([(None, &self.any)])
+    }
+
+    fn own(&self, method: &[u8]) -> Option<&Trie> {
+        self.methods.iter().find(|(own, _)| **own == *method).map(|(_, trie)| trie)
+    }
+
+    /// `None`: there are none.
+    fn conditions(&self, rule: Candidate) -> Option<&Conditions> {
+        self.conditions.get(rule.rule())?.as_deref()
+    }
+}
+
+/// An index as it is stored: half as wide, for the sake of the cache.
+fn place(index: u32) -> usize {
+    usize::try_from(index).unwrap_or(usize::MAX)
+}
+
+/// What does not fit stands for nobody: no list reaches so far.
+fn short(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! Everything a snapshot is made from, as one settled value.
+
+use crate::cidr::Prefix;
+use crate::labels::LabelSet;
+use crate::rule::{Policy, Protocol};
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inputs {
+    pub node: NodeInputs,
+    pub endpoints: Vec<EndpointInputs>,
+    /// In force, each already in its accepted, last accepted or closed form. Sorted by object name.
+    pub policies: Vec<Arc<Policy>>,
+}
+
+/// What the node file says of the node itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NodeInputs {
+    pub name: Box<str>,
+    /// Addresses inside these are pods; those that no endpoint claims are unknown, never world.
+    pub pod_networks: Vec<Prefix>,
+    /// The node's own addresses: identity host.
+    pub addresses: Vec<IpAddr>,
+    /// The local host may reach local pods at L4 (upstream's allow-localhost).
+    pub allow_localhost: bool,
+}
+
+/// A workload of this node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointInputs {
+    pub name: Box<str>,
+    pub namespace: Box<str>,
+    /// The node's end of its interface; `None` where nothing is enforced in the kernel.
+    pub interface: Option<Box<str>>,
+    /// At most one of each family.
+    pub addresses: Vec<IpAddr>,
+    /// Complete identity labels: `k8s:org=empire`, `k8s:io.kubernetes.pod.namespace=default`, ...
+    pub labels: LabelSet,
+    pub named_ports: BTreeMap<Box<str>, (u16, Protocol)>,
+}

@@ -1,0 +1,33 @@
+//! What is allowed. Pure: policies in, an immutable [`Snapshot`] out, verdicts on request.
+//!
+//! It knows no bytes of any protocol, no sockets, no files and no clock.
+//!
+//! INVARIANT: a [`Permit`] is only ever made by the questions of [`Snapshot`].
+//! INVARIANT: absence never means permission; every denial has a [`DenyReason`].
+//!
+//! Modules, lowest first; each imports only from those before it: labels, cidr, selector, pattern, identity, rule, parse,
+//! verdict, http, inputs, addresses, peers, ports, compiled, snapshot, resolve, explain.
+
+pub mod labels;
+pub mod cidr;
+pub mod selector;
+pub mod pattern;
+pub mod rule;
+pub mod parse;
+pub mod verdict;
+pub mod http;
+pub mod identity;
+pub mod inputs;
+mod addresses;
+mod peers;
+mod ports;
+mod compiled;
+pub mod snapshot;
+pub mod resolve;
+pub mod explain;
+
+pub use identity::{Identity, IdentityId};
+pub use inputs::Inputs;
+pub use resolve::resolve;
+pub use snapshot::{Connection, Flow, Snapshot};
+pub use verdict::{Denial, DenyReason, Permit, RuleRef, Verdict};

@@ -1,0 +1,309 @@
+//! The policy of one direction of an endpoint, settled once per distinct set of selecting rules.
+
+use super::Report;
+use super::endpoints::find;
+use super::grants::{Effect, Grant, NamedPorts, Scope, grants, section, touches};
+use super::known::{Known, KnownPeer};
+use super::lists::Lists;
+use crate::compiled::Compiled;
+use crate::identity::IdentityId;
+use crate::inputs::{EndpointInputs, Inputs};
+use crate::labels::LabelSet;
+use crate::ports::{ALL_PORTS, Class, Span, settle};
+use crate::rule::{HttpRule, L7, ObjectKind, ObjectName, Policy, Port, PortMatch, Protocol, Rule, Subject};
+use crate::snapshot::{Direction, DirectionPolicy, Snapshot};
+use crate::verdict::RuleRef;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct Directions<'a> {
+    previous: Option<&'a Snapshot>,
+    rules: Vec<(&'a Policy, &'a Rule)>,
+    known: &'a Known<'a>,
+    allow_localhost: bool,
+    selecting: HashMap<&'a LabelSet, Rc<[usize]>>,
+    covered: HashMap<(usize, Direction), Rc<[Covered<'a>]>>,
+    policies: HashMap<Key<'a>, Arc<DirectionPolicy>>,
+    lists: Lists<'a>,
+}
+
+/// What the policy of a direction depends on, beside what is the same for all endpoints.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Key<'a> {
+    direction: Direction,
+    rules: Vec<usize>,
+    is_init: bool,
+    /// Where a rule names a port of the subject.
+    named_ports: Option<&'a BTreeMap<Box<str>, (u16, Protocol)>>,
+}
+
+/// A grant and the places of the known peers that it covers.
+#[derive(Debug)]
+struct Covered<'a> {
+    grant: Grant<'a>,
+    peers: Vec<usize>,
+}
+
+/// What a grant, or a built-in allowance, says of some ports.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word<'g> {
+    pub(super) says: Says,
+    pub(super) rule: &'g RuleRef,
+    pub(super) http: &'g [(&'g HttpRule, RuleRef)],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Says {
+    Allow,
+    Deny,
+    /// Requests must match.
+    Http,
+    /// Allow, but only where nothing else does.
+    Otherwise,
+    /// Requests are read, and all are allowed.
+    Show,
+    Unjudgeable,
+}
+
+impl<'a> Directions<'a> {
+    pub(super) fn new(previous: Option<&'a Snapshot>, inputs: &'a Inputs, known: &'a Known<'a>) -> Self {
+        let rules =
+            inputs.policies.iter().flat_map(|policy| policy.rules.iter().map(move |rule| (&**policy, rule)));
+        Self {
+            previous,
+            rules: rules.collect(),
+            known,
+            allow_localhost: inputs.node.allow_localhost,
+            selecting: HashMap::new(),
+            covered: HashMap::new(),
+            policies: HashMap::new(),
+            lists: Lists::new(previous.map(|p| &p.compiled)),
+        }
+    }
+
+    pub(super) fn finish(self, report: &mut Report) -> Compiled {
+        self.lists.finish(report)
+    }
+
+    pub(super) fn policy(
+        &mut self,
+        direction: Direction,
+        subject: &'a EndpointInputs,
+    ) -> Arc<DirectionPolicy> {
+        let key = self.key(direction, subject);
+        if let Some(policy) = self.policies.get(&key) {
+            return Arc::clone(policy);
+        }
+        let fresh = self.settle(&key, subject);
+        let before = self.before(direction, subject).into_iter().find(|before| ***before == fresh);
+        let policy = before.map_or_else(|| Arc::new(fresh), Arc::clone);
+        let _new = self.policies.insert(key, Arc::clone(&policy));
+        policy
+    }
+
+    /// Policies of the previous snapshot that may well be this one: the endpoint's own, for a new endpoint all.
+    fn before(&self, direction: Direction, subject: &EndpointInputs) -> Vec<&'a Arc<DirectionPolicy>> {
+        let endpoints = self.previous.map_or(&[][..], |previous| &previous.endpoints);
+        let own = find(endpoints, subject);
+        let candidates = own.map_or(endpoints, std::slice::from_ref).iter().map(|endpoint| match direction {
+            Direction::Egress => &endpoint.egress,
+            Direction::Ingress => &endpoint.ingress,
+        });
+        let mut seen = BTreeSet::new();
+        candidates.filter(|policy| seen.insert(Arc::as_ptr(policy))).collect()
+    }
+
+    fn key(&mut self, direction: Direction, subject: &'a EndpointInputs) -> Key<'a> {
+        let selecting = self.selecting(&subject.labels);
+        let touching = |index: &&usize| {
+            self.rules.get(**index).is_some_and(|(_, rule)| touches(section(rule, direction)))
+        };
+        let rules: Vec<usize> = selecting.iter().filter(touching).copied().collect();
+        let is_init = subject.labels.get("reserved", "init").is_some();
+        let by_name = direction == Direction::Ingress
+            && rules
+                .iter()
+                .any(|rule| self.covered(*rule, direction).iter().any(|c| c.grant.has_named_ports()));
+        Key { direction, rules, is_init, named_ports: by_name.then_some(&subject.named_ports) }
+    }
+
+    fn selecting(&mut self, labels: &'a LabelSet) -> Rc<[usize]> {
+        let select = || {
+            let selects = |rule: &Rule| match &rule.subject {
+                Subject::Endpoints(selector) => selector.matches(labels),
+                Subject::Nodes(_) | Subject::Nobody => false,
+            };
+            self.rules
+                .iter()
+                .enumerate()
+                .filter(|(_, (_, rule))| selects(rule))
+                .map(|(index, _)| index)
+                .collect()
+        };
+        Rc::clone(self.selecting.entry(labels).or_insert_with(select))
+    }
+
+    fn covered(&mut self, rule: usize, direction: Direction) -> Rc<[Covered<'a>]> {
+        let cover = || {
+            let grants = self.rules.get(rule).map(|(policy, rule)| grants(policy, rule, direction));
+            grants.into_iter().flatten().map(|grant| Covered::new(grant, self.known)).collect()
+        };
+        Rc::clone(self.covered.entry((rule, direction)).or_insert_with(cover))
+    }
+
+    fn settle(&mut self, key: &Key<'a>, subject: &'a EndpointInputs) -> DirectionPolicy {
+        let enforced = key.is_init || !key.rules.is_empty();
+        if !enforced {
+            return DirectionPolicy::default();
+        }
+        let covered: Vec<Rc<[Covered<'a>]>> =
+            key.rules.iter().map(|rule| self.covered(*rule, key.direction)).collect();
+        let covered: Vec<&Covered<'a>> = covered.iter().flat_map(|grants| grants.iter()).collect();
+        let mut grants_of = vec![Vec::new(); self.known.peers.len()];
+        for (nth, covered) in covered.iter().enumerate() {
+            for peer in &covered.peers {
+                grants_of.get_mut(*peer).into_iter().for_each(|grants: &mut Vec<usize>| grants.push(nth));
+            }
+        }
+        let open = !key.is_init && !self.denies_by_default(key);
+        let builtin = Builtin::new(key.direction, self.allow_localhost, open);
+        let mut settled: HashMap<GrantsOf, Arc<[Class]>> = HashMap::new();
+        let mut peers = Vec::new();
+        for (place, (peer, numbers)) in self.known.peers.iter().zip(grants_of).enumerate() {
+            let grants = || numbers.iter().filter_map(|nth| covered.get(*nth)).map(|covered| &covered.grant);
+            let by_name = key.direction == Direction::Egress && grants().any(Grant::has_named_ports);
+            let special = by_name || builtin.is_special(peer);
+            let classes = settled.entry((numbers.clone(), special.then_some(place))).or_insert_with(|| {
+                let pods = if key.direction == Direction::Ingress { &[subject][..] } else { &peer.pods };
+                let spans: Vec<_> =
+                    grants().flat_map(|grant| spans(grant, pods)).chain(builtin.spans(peer)).collect();
+                settle(&spans, |protocols, words| self.lists.decide(protocols, words))
+            });
+            if !classes.is_empty() {
+                peers.push((peer.identity.id, Arc::clone(classes)));
+            }
+        }
+        DirectionPolicy { enforced, peers }
+    }
+
+    fn denies_by_default(&self, key: &Key<'a>) -> bool {
+        let mut rules = key.rules.iter().filter_map(|index| self.rules.get(*index));
+        rules.any(|(_, rule)| section(rule, key.direction).default_deny)
+    }
+}
+
+impl<'a> Covered<'a> {
+    fn new(grant: Grant<'a>, known: &Known<'_>) -> Self {
+        let covers = |peer: &KnownPeer<'_>| match grant.effect {
+            Effect::Allow | Effect::Show => peer.candidate().allowed_by(grant.peers),
+            Effect::Deny => peer.candidate().denied_by(grant.peers),
+        };
+        let peers =
+            known.peers.iter().enumerate().filter(|(_, peer)| covers(peer)).map(|(place, _)| place).collect();
+        Self { grant, peers }
+    }
+}
+
+/// The grants that cover a peer; and the peer, where the ports that they cover depend on it.
+type GrantsOf = (Vec<usize>, Option<usize>);
+
+/// The allowances that nobody writes.
+struct Builtin {
+    localhost: Option<RuleRef>,
+    anybody: Option<RuleRef>,
+}
+
+impl Builtin {
+    /// `open`: no rule that selects the endpoint denies by default.
+    fn new(direction: Direction, allow_localhost: bool, open: bool) -> Self {
+        let name = |path: &str| {
+            let kind = ObjectKind::CiliumClusterwideNetworkPolicy;
+            RuleRef::new(ObjectName { kind, namespace: None, name: "built-in".into() }, path)
+        };
+        let (localhost, anybody) = match direction {
+            Direction::Egress => (None, "allow-any-egress"),
+            Direction::Ingress => (Some("allow-localhost-ingress"), "allow-any-ingress"),
+        };
+        Self {
+            localhost: localhost.filter(|_| allow_localhost).map(name),
+            anybody: open.then(|| name(anybody)),
+        }
+    }
+
+    fn is_special(&self, peer: &KnownPeer<'_>) -> bool {
+        self.localhost.is_some() && peer.identity.id == IdentityId::HOST
+    }
+
+    fn spans(&self, peer: &KnownPeer<'_>) -> impl Iterator<Item = Span<Word<'_>>> {
+        let localhost = self
+            .localhost
+            .as_ref()
+            .filter(|_| self.is_special(peer))
+            .map(|rule| Word::new(Says::Allow, rule));
+        let anybody = self.anybody.as_ref().map(|rule| Word::new(Says::Otherwise, rule));
+        let span = |rule| Span { protocol: None, ports: ALL_PORTS, rule };
+        localhost.into_iter().chain(anybody).map(span)
+    }
+}
+
+/// The ports of a grant. `pods` say what a port's name means.
+fn spans<'g>(grant: &'g Grant<'g>, pods: &[&EndpointInputs]) -> Vec<Span<Word<'g>>> {
+    let rules = match &grant.ports {
+        Scope::All => {
+            return vec![Span { protocol: None, ports: ALL_PORTS, rule: plain(grant.effect, &grant.name) }];
+        }
+        Scope::Of(rules) => rules,
+    };
+    let words = rules.iter().filter_map(|ports| word(grant.effect, ports).map(|word| (ports.rule, word)));
+    let spans = words.flat_map(|(rule, word)| {
+        rule.ports.iter().flat_map(move |port| {
+            numbers(port, grant.effect, pods).into_iter().map(move |ports| Span {
+                protocol: Some(port.protocol),
+                ports,
+                rule: word,
+            })
+        })
+    });
+    spans.collect()
+}
+
+fn plain(effect: Effect, rule: &RuleRef) -> Word<'_> {
+    Word::new(if effect == Effect::Deny { Says::Deny } else { Says::Allow }, rule)
+}
+
+/// `None`: what can't be judged and restricts nobody says nothing.
+fn word<'g>(effect: Effect, ports: &'g NamedPorts<'g>) -> Option<Word<'g>> {
+    let says = match (effect, &ports.rule.l7) {
+        (Effect::Deny, _) => Says::Deny,
+        (Effect::Allow | Effect::Show, L7::None) => Says::Allow,
+        (Effect::Allow, L7::Http(_)) => Says::Http,
+        (Effect::Allow, L7::Unjudgeable) => Says::Unjudgeable,
+        (Effect::Show, L7::Http(_)) => Says::Show,
+        (Effect::Show, L7::Unjudgeable) => return None,
+    };
+    Some(Word { http: &ports.http, ..Word::new(says, &ports.name) })
+}
+
+impl<'g> Word<'g> {
+    fn new(says: Says, rule: &'g RuleRef) -> Self {
+        Self { says, rule, http: &[] }
+    }
+}
+
+/// A name that pods of one identity give to different ports allows none of them, and denies all.
+fn numbers(port: &PortMatch, effect: Effect, pods: &[&EndpointInputs]) -> Vec<(u16, u16)> {
+    let name = match &port.port {
+        Port::Range(first, last) => return vec![(*first, *last)],
+        Port::Named(name) => name,
+    };
+    let numbers: BTreeSet<u16> = pods
+        .iter()
+        .filter_map(|pod| pod.named_ports.get(name))
+        .filter(|(_, protocol)| *protocol == port.protocol)
+        .map(|(number, _)| *number)
+        .collect();
+    let clear = numbers.len() == 1 || effect == Effect::Deny;
+    numbers.into_iter().filter(|_| clear).map(|number| (number, number)).collect()
+}

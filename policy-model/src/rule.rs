@@ -1,0 +1,189 @@
+//! The typed meaning of a policy: what `parse` makes of the text and `resolve` compiles.
+//!
+//! Everything here is already judged: selectors carry their namespace, ports are numbers, entities are expanded.
+//! What could not be judged is present in its closed form (it grants nothing, or covers all it might mean).
+
+use crate::cidr::Prefix;
+use crate::labels::LabelSet;
+use crate::selector::Selector;
+use std::sync::Arc;
+
+/// Which object a rule came from. Printed as `default/rule1` or, clusterwide, `rule1`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    pub kind: ObjectKind,
+    /// `None` for clusterwide objects.
+    pub namespace: Option<Box<str>>,
+    pub name: Box<str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    CiliumClusterwideNetworkPolicy,
+    CiliumNetworkPolicy,
+}
+
+/// One object: its rules in the order spec, specs[0], specs[1], ...
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    pub name: ObjectName,
+    pub rules: Vec<Rule>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// `spec` or `specs[2]`.
+    pub path: Arc<str>,
+    pub subject: Subject,
+    pub ingress: Section,
+    pub egress: Section,
+    pub description: Option<Box<str>>,
+    /// The labels that `policy get` prints: the user's and those derived from the object.
+    pub labels: LabelSet,
+    /// The sanitised rule as `policy get` prints it (policy-semantics 11.2), in upstream's key order.
+    pub printed: serde_json::Value,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Subject {
+    Endpoints(Selector),
+    /// A host policy: recognised, and refused while host policies are not enforced.
+    Nodes(Selector),
+    /// The subject could not be read: the rule selects nobody.
+    Nobody,
+}
+
+/// What one rule says of one direction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Section {
+    /// Whether the subject is default-denied in this direction because of this rule.
+    pub default_deny: bool,
+    pub allow: Vec<Entry>,
+    pub deny: Vec<Entry>,
+}
+
+/// One element of ingress, ingressDeny, egress or egressDeny.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// `ingress[0]`, `egressDeny[1]`.
+    pub path: Arc<str>,
+    pub peers: Peers,
+    pub ports: Ports,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Peers {
+    /// No peer list was written: everybody, world and unknown addresses included.
+    Any,
+    /// Any one of these; an empty list is nobody.
+    Of(Vec<Peer>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Peer {
+    /// Outside addresses; never matches pods, the host or nodes, even if their addresses lie inside.
+    Cidr {
+        prefix: Prefix,
+        except: Vec<Prefix>,
+    },
+    Endpoints(Selector),
+    Entity(Entity),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Entity {
+    All,
+    Cluster,
+    Health,
+    Host,
+    Ingress,
+    Init,
+    KubeApiserver,
+    None,
+    RemoteNode,
+    Unmanaged,
+    World,
+    WorldIpv4,
+    WorldIpv6,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Ports {
+    /// No toPorts: every protocol, ICMP included.
+    All,
+    /// Any one of these; an empty list is no port at all.
+    Of(Vec<PortRule>),
+}
+
+/// One element of toPorts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PortRule {
+    /// `ingress[0].toPorts[1]`.
+    pub path: Arc<str>,
+    pub ports: Vec<PortMatch>,
+    pub l7: L7,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct PortMatch {
+    /// `ANY` has been expanded into TCP, UDP and SCTP.
+    pub protocol: Protocol,
+    pub port: Port,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Port {
+    /// Resolved by the subject's (ingress) or the peer's (egress) named ports; lower-case.
+    Named(Box<str>),
+    /// Inclusive; a single port is `first == last`, all ports are 0..=65535.
+    Range(u16, u16),
+}
+
+/// The number in the IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Protocol(pub u8);
+
+impl Protocol {
+    pub const ICMP: Self = Self(1);
+    pub const TCP: Self = Self(6);
+    pub const UDP: Self = Self(17);
+    pub const ICMPV6: Self = Self(58);
+    pub const SCTP: Self = Self(132);
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum L7 {
+    /// Nothing to inspect.
+    None,
+    /// At least one rule; a request must match one of them.
+    Http(Vec<HttpRule>),
+    /// Rules of a kind that is not understood, in closed form: inspected, and every request denied.
+    Unjudgeable,
+}
+
+/// Absent fields match anything; all present fields must match.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HttpRule {
+    /// `ingress[0].toPorts[0].rules.http[2]`.
+    pub path: Arc<str>,
+    pub matches: HttpMatch,
+    /// Set where a part of the rule could not be judged: it then matches nothing.
+    pub unjudgeable: bool,
+}
+
+/// Patterns are RE2-like, matched against the whole value (anchored at both ends).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct HttpMatch {
+    pub method: Option<Box<str>>,
+    pub path: Option<Box<str>>,
+    pub host: Option<Box<str>>,
+    pub headers: Vec<HeaderMatch>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HeaderMatch {
+    /// Lower-case.
+    pub name: Box<str>,
+    /// Compared exactly with all values of the header joined by `,`; `None` asks for presence only.
+    pub value: Option<Box<str>>,
+}

@@ -1,0 +1,282 @@
+//! One immutable, fully resolved revision of policy, and the questions that it answers.
+//!
+//! Questions allocate nothing: answers clone `Arc`s. Everything that costs is paid in `resolve`.
+
+use crate::addresses::{AddressTable, Owner};
+use crate::cidr::Prefix;
+use crate::compiled::Compiled;
+use crate::http::Request;
+use crate::identity::{Identity, IdentityId};
+use crate::inputs::EndpointInputs;
+use crate::labels::{Label, LabelSet};
+use crate::ports::{Class, Decision};
+use crate::rule::{Policy, Protocol};
+use crate::verdict::{Denial, DenyReason, Permit, RuleRef, Verdict};
+use core::net::IpAddr;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use crate::ports::PortRules;
+
+#[derive(Debug)]
+pub struct Snapshot {
+    pub(crate) revision: u64,
+    pub(crate) endpoints: Vec<Arc<Endpoint>>,
+    pub(crate) policies: Vec<Arc<Policy>>,
+    /// Sorted by number.
+    pub(crate) identities: Vec<Arc<Identity>>,
+    pub(crate) addresses: AddressTable,
+    /// What was compiled for this snapshot, for the next one to take over.
+    pub(crate) compiled: Compiled,
+}
+
+/// A connection, or a datagram's five-tuple without the ephemeral port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Flow {
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    /// Destination port; the type for ICMP; 0 where the protocol has none.
+    pub port: u16,
+    pub protocol: Protocol,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    Egress,
+    Ingress,
+}
+
+/// A workload of this node with its policy.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Stable while the endpoint lives: derived from its name. 1..=65535.
+    pub id: u16,
+    pub inputs: EndpointInputs,
+    pub identity: Arc<Identity>,
+    pub ingress: Arc<DirectionPolicy>,
+    pub egress: Arc<DirectionPolicy>,
+}
+
+/// The settled policy of one direction of an endpoint. Endpoints with equal policy share one `Arc`.
+#[derive(Debug, Default, PartialEq)]
+pub struct DirectionPolicy {
+    pub(crate) enforced: bool,
+    /// Sorted by identity; those without a class are left out.
+    pub(crate) peers: Vec<(IdentityId, Arc<[Class]>)>,
+}
+
+/// One class of ports of one peer identity. The classes of an identity are disjoint; what no class covers is denied.
+#[derive(Clone, Debug)]
+pub struct PortClass {
+    pub identity: IdentityId,
+    /// `None`: every protocol that has no class of its own (then `ports` is all of them). Where there is such a class
+    /// beside others, those others cover all ports of their protocol.
+    pub protocol: Option<Protocol>,
+    /// Inclusive.
+    pub ports: (u16, u16),
+    /// A denial here carries revision 0: a policy may serve many revisions.
+    pub verdict: PortVerdict,
+}
+
+/// What holds for a class of ports, with the rule that decided.
+#[derive(Clone, Debug)]
+pub enum PortVerdict {
+    Allow(Option<RuleRef>),
+    Deny(Denial),
+    /// Handed to the proxy, which judges by these rules.
+    Inspect(Arc<PortRules>),
+}
+
+impl DirectionPolicy {
+    /// `false`: no policy selects the endpoint in this direction, everything is allowed.
+    pub fn enforced(&self) -> bool {
+        self.enforced
+    }
+
+    /// Every known identity's classes, sorted by (identity, protocol, ports); for the kernel's plan.
+    /// Empty where nothing is enforced.
+    pub fn classes(&self) -> Box<dyn Iterator<Item = PortClass> + '_> {
+        Box::new(self.peers.iter().flat_map(|(identity, classes)| {
+            classes.iter().map(|class| PortClass {
+                identity: *identity,
+                protocol: class.protocol,
+                ports: class.ports,
+                verdict: class.decision.verdict(0),
+            })
+        }))
+    }
+
+    /// What holds between this endpoint and a peer of this identity.
+    pub fn verdict(&self, peer: IdentityId, protocol: Protocol, port: u16, revision: u64) -> PortVerdict {
+        if !self.enforced {
+            return PortVerdict::Allow(None);
+        }
+        let classes = self.peers.binary_search_by_key(&peer, |(id, _)| *id).ok();
+        let classes = classes.and_then(|index| self.peers.get(index)).map_or(&[][..], |(_, classes)| classes);
+        match Class::find(classes, protocol, port) {
+            Some(decision) => decision.verdict(revision),
+            None if peer == IdentityId::UNKNOWN => deny(DenyReason::UnknownPeer, revision, None),
+            None => deny(DenyReason::NoRule, revision, None),
+        }
+    }
+}
+
+impl Decision {
+    fn verdict(&self, revision: u64) -> PortVerdict {
+        match self {
+            Self::Allow(rule) => PortVerdict::Allow(Some(rule.clone())),
+            Self::Deny(rule) => deny(DenyReason::DenyRule, revision, Some(rule.clone())),
+            Self::Inspect(rules) => PortVerdict::Inspect(Arc::clone(rules)),
+        }
+    }
+}
+
+fn deny(reason: DenyReason, revision: u64, rule: Option<RuleRef>) -> PortVerdict {
+    PortVerdict::Deny(Denial { reason, revision, rule })
+}
+
+/// The answer for one connection: good for the snapshot that gave it.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    pub revision: u64,
+    pub source: Arc<Identity>,
+    pub destination: Arc<Identity>,
+    /// Egress policy of the source where it is local (else allowed), ingress policy of the destination likewise.
+    pub egress: PortVerdict,
+    pub ingress: PortVerdict,
+}
+
+/// What the two halves of a [`Connection`] come to.
+#[must_use]
+#[derive(Clone, Debug)]
+pub enum Admission {
+    Allow(Permit),
+    Deny(Direction, Denial),
+    /// Requests must be judged one by one with [`Connection::http`].
+    Inspect,
+}
+
+impl Connection {
+    /// Deny beats inspect beats allow. The direction is the one that decided.
+    pub fn admission(&self) -> Admission {
+        use PortVerdict as Port;
+        match (&self.egress, &self.ingress) {
+            (Port::Deny(denial), _) => Admission::Deny(Direction::Egress, denial.clone()),
+            (_, Port::Deny(denial)) => Admission::Deny(Direction::Ingress, denial.clone()),
+            (Port::Inspect(_), _) | (_, Port::Inspect(_)) => Admission::Inspect,
+            (Port::Allow(egress), Port::Allow(ingress)) => Admission::Allow(Permit {
+                revision: self.revision,
+                rule: ingress.as_ref().or(egress.as_ref()).cloned(),
+            }),
+        }
+    }
+
+    /// Judges one reading of one request: both halves must allow. Allocates nothing.
+    ///
+    /// The direction of an allowed request is that of the half that looked deepest; between equals the destination's
+    /// ingress, which had the last word.
+    pub fn http(&self, request: &Request<'_>) -> (Direction, Verdict) {
+        let egress = self.half(&self.egress, request);
+        let (direction, rule) = match (egress, self.half(&self.ingress, request)) {
+            (Half::Deny(denial), _) => return (Direction::Egress, Verdict::Deny(denial)),
+            (_, Half::Deny(denial)) => return (Direction::Ingress, Verdict::Deny(denial)),
+            (Half::Judged(rule), Half::Unseen(_)) => (Direction::Egress, Some(rule)),
+            (Half::Unseen(Some(rule)), Half::Unseen(None)) => (Direction::Egress, Some(rule)),
+            (_, Half::Judged(rule)) => (Direction::Ingress, Some(rule)),
+            (_, Half::Unseen(rule)) => (Direction::Ingress, rule),
+        };
+        (direction, Verdict::Allow(Permit { revision: self.revision, rule: rule.cloned() }))
+    }
+
+    fn half<'a>(&self, half: &'a PortVerdict, request: &Request<'_>) -> Half<'a> {
+        match half {
+            PortVerdict::Allow(rule) => Half::Unseen(rule.as_ref()),
+            PortVerdict::Deny(denial) => Half::Deny(denial.clone()),
+            PortVerdict::Inspect(rules) => match rules.judge(request) {
+                Ok(rule) => Half::Judged(rule),
+                Err((reason, rule)) => {
+                    Half::Deny(Denial { reason, revision: self.revision, rule: rule.cloned() })
+                }
+            },
+        }
+    }
+}
+
+/// One direction's word on one request.
+enum Half<'a> {
+    Deny(Denial),
+    Judged(&'a RuleRef),
+    Unseen(Option<&'a RuleRef>),
+}
+
+impl Snapshot {
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
+        &self.endpoints
+    }
+
+    /// The local endpoint that owns this address.
+    pub fn endpoint_at(&self, address: IpAddr) -> Option<&Arc<Endpoint>> {
+        self.endpoint(self.addresses.owner(address))
+    }
+
+    /// Longest prefix; outside of every one: world, where the pod networks are known. IPv4-mapped IPv6 addresses are unknown.
+    pub fn identity_of(&self, address: IpAddr) -> &Arc<Identity> {
+        &self.addresses.owner(address).identity
+    }
+
+    /// What the kernel's ipcache must hold; the same table that `identity_of` reads.
+    pub fn ipcache(&self) -> Box<dyn Iterator<Item = (Prefix, IdentityId)> + '_> {
+        Box::new(self.addresses.prefixes().map(|(prefix, owner)| (prefix, owner.identity.id)))
+    }
+
+    /// Every identity in use, sorted by number.
+    pub fn identities(&self) -> Box<dyn Iterator<Item = &Arc<Identity>> + '_> {
+        Box::new(self.identities.iter())
+    }
+
+    pub fn policies(&self) -> &[Arc<Policy>] {
+        &self.policies
+    }
+
+    pub fn connection(&self, flow: &Flow) -> Connection {
+        let (source, destination) =
+            (self.addresses.owner(flow.source), self.addresses.owner(flow.destination));
+        let verdict = |policy: &DirectionPolicy, peer: &Owner| {
+            policy.verdict(peer.identity.id, flow.protocol, flow.port, self.revision)
+        };
+        let egress = self.endpoint(source).map(|endpoint| verdict(&endpoint.egress, destination));
+        let ingress = self.endpoint(destination).map(|endpoint| verdict(&endpoint.ingress, source));
+        Connection {
+            revision: self.revision,
+            source: Arc::clone(&source.identity),
+            destination: Arc::clone(&destination.identity),
+            egress: egress.unwrap_or(PortVerdict::Allow(None)),
+            ingress: ingress.unwrap_or(PortVerdict::Allow(None)),
+        }
+    }
+
+    fn endpoint(&self, owner: &Owner) -> Option<&Arc<Endpoint>> {
+        owner.endpoint.and_then(|index| self.endpoints.get(index))
+    }
+}
+
+/// Revision 0: nobody is known yet. It has no endpoints, so it enforces nothing; the shell never serves from it.
+impl Default for Snapshot {
+    fn default() -> Self {
+        let labels: LabelSet = [Label::new("reserved", "unknown", "")].into_iter().collect();
+        let nobody =
+            Owner { identity: Arc::new(Identity { id: IdentityId::UNKNOWN, labels }), endpoint: None };
+        Self {
+            revision: 0,
+            endpoints: Vec::new(),
+            policies: Vec::new(),
+            identities: Vec::new(),
+            addresses: AddressTable::new(BTreeMap::new(), nobody),
+            compiled: Compiled::default(),
+        }
+    }
+}

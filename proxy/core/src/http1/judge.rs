@@ -1,0 +1,76 @@
+//! One request, one verdict: every reading of its target must be allowed by both ends' policy.
+
+use crate::cx::Cx;
+use crate::link::Link;
+use crate::reason::Reason;
+use parsers::http1::head;
+use policy_model::http::{Headers, Request};
+use policy_model::snapshot::{Admission, Direction};
+use policy_model::{Denial, Permit, Verdict};
+
+/// What is to become of a request.
+pub(super) enum Judged {
+    Allow(Permit),
+    Deny(Direction, Denial),
+    /// No rule can speak of it.
+    Refuse(Reason),
+    /// Not even the connection is allowed any more.
+    Revoke(Direction, Denial),
+}
+
+pub(super) fn judge(request: &head::Request<'_>, link: &mut Link, cx: &mut Cx<'_>) -> Judged {
+    if request.upgrade == head::Upgrade::Other {
+        return Judged::Refuse(Reason::UpgradeRefused);
+    }
+    match link.admission(cx.snapshot) {
+        Admission::Allow(permit) => Judged::Allow(permit),
+        Admission::Deny(direction, denial) => Judged::Revoke(direction, denial),
+        Admission::Inspect => inspect(request, link, cx),
+    }
+}
+
+fn inspect(request: &head::Request<'_>, link: &mut Link, cx: &mut Cx<'_>) -> Judged {
+    if let Err(error) = cx.scratch.readings.read(request.origin) {
+        return Judged::Refuse(error.into());
+    }
+    let policy = link.policy(cx.snapshot);
+    let fields = Fields(request);
+    let mut allowed = None;
+    for target in cx.scratch.readings.iter() {
+        let question = Request {
+            method: request.method.as_bytes(),
+            target,
+            host: request.host.as_bytes(),
+            headers: &fields,
+        };
+        match policy.http(&question) {
+            (direction, Verdict::Deny(denial)) => return Judged::Deny(direction, denial),
+            // The first reading is the normal form: its rule is the one to name.
+            (_, Verdict::Allow(permit)) => allowed = allowed.or(Some(permit)),
+        }
+    }
+    allowed.map_or(Judged::Refuse(Reason::NotAPath), Judged::Allow)
+}
+
+/// The fields that the server will see.
+struct Fields<'a>(&'a head::Request<'a>);
+
+impl Headers for Fields<'_> {
+    fn values(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        if self.is_cut(name) {
+            return;
+        }
+        for field in self.0.fields().filter(|field| field.name.eq_ignore_ascii_case(name)) {
+            each(field.value);
+        }
+    }
+}
+
+impl Fields<'_> {
+    /// Rules must not match what is not forwarded. All of `connection` counts as cut, though some of it may stay:
+    /// a rule that asks for it then fails, which is the safe side.
+    fn is_cut(&self, name: &str) -> bool {
+        matches!(self.0.upgrade, head::Upgrade::H2c { .. })
+            && ["connection", "http2-settings", "upgrade"].contains(&name)
+    }
+}

@@ -1,0 +1,35 @@
+//! A connection as a state machine: bytes, ends, answers of the dial and time come in; [`Step`]s come out.
+//!
+//! No socket, no clock, no task, no lock.
+//!
+//! INVARIANT: bytes of a request are forwarded only after its verdict was a `Permit`, and exactly as they came.
+//! INVARIANT: every request and every connection without one ends in exactly one [`FlowRecord`].
+//!
+//! Modules, lowest first; each imports only from those before it: event, limits, reason, record, step, denial, bodies,
+//! exchange, cx, link, http1, opaque, line (tests only), session, api, explain.
+
+pub mod api;
+mod bodies;
+mod cx;
+mod denial;
+mod event;
+mod exchange;
+pub mod explain;
+mod http1;
+pub mod limits;
+#[cfg(any(test, feature = "line-protocol"))]
+mod line;
+mod link;
+mod opaque;
+pub mod reason;
+pub mod record;
+pub mod session;
+pub mod step;
+
+#[cfg(test)]
+mod tests;
+
+pub use limits::Limits;
+pub use record::{FlowRecord, Reason};
+pub use session::Session;
+pub use step::{Side, Step};

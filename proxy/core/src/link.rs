@@ -1,0 +1,119 @@
+//! Who is connected to whom, and what policy says of it.
+
+use crate::cx::Cx;
+use crate::reason::Reason;
+use crate::record::{ClientAddr, FlowRecord, OrigDst, Outcome};
+use core::net::{IpAddr, SocketAddr};
+use policy_model::rule::Protocol;
+use policy_model::snapshot::{Admission, Direction};
+use policy_model::{Connection, Denial, Flow, Snapshot};
+use std::sync::Arc;
+
+/// Without what a `SocketAddr` has beside: three words less for every connection.
+type Address = (IpAddr, u16);
+
+/// The facts of a connection that every inspector needs.
+#[derive(Debug)]
+pub(crate) struct Link {
+    client: Address,
+    destination: Address,
+    opened_unix_ns: u64,
+    direction: Direction,
+    /// The answer of the last snapshot that was asked.
+    policy: Connection,
+}
+
+impl Link {
+    pub(crate) fn open(client: ClientAddr, destination: OrigDst, cx: &Cx<'_>) -> Self {
+        let (client, destination) = (address(client.0), address(destination.0));
+        Self {
+            client,
+            destination,
+            opened_unix_ns: cx.now.unix_ns,
+            direction: direction(destination, cx.snapshot),
+            policy: cx.snapshot.connection(&flow(client, destination)),
+        }
+    }
+
+    /// What policy says now. A snapshot is asked once; a request that meets no new revision costs a comparison.
+    pub(crate) fn policy(&mut self, snapshot: &Snapshot) -> &Connection {
+        if snapshot.revision() != self.policy.revision {
+            self.policy = snapshot.connection(&flow(self.client, self.destination));
+            self.direction = direction(self.destination, snapshot);
+        }
+        &self.policy
+    }
+
+    pub(crate) fn admission(&mut self, snapshot: &Snapshot) -> Admission {
+        self.policy(snapshot).admission()
+    }
+
+    /// A record of the connection, as if it had gone well.
+    pub(crate) fn record(&self, cx: &mut Cx<'_>) -> Box<FlowRecord> {
+        let fresh = FlowRecord {
+            unix_ns: self.opened_unix_ns,
+            client: ClientAddr(self.client.into()),
+            destination: OrigDst(self.destination.into()),
+            source: Some(Arc::clone(&self.policy.source)),
+            target: Some(Arc::clone(&self.policy.destination)),
+            direction: self.direction,
+            outcome: Outcome::Forwarded,
+            reason: None,
+            rule: None,
+            revision: self.policy.revision,
+            http: None,
+            bytes_up: 0,
+            bytes_down: 0,
+            latency_ns: 0,
+        };
+        match cx.scratch.spare.pop() {
+            Some(mut record) => {
+                *record = fresh;
+                record
+            }
+            None => Box::new(fresh),
+        }
+    }
+
+    /// A record of the connection that ends for a reason of the peers or ours.
+    pub(crate) fn ended(&self, reason: Reason, cx: &mut Cx<'_>) -> Box<FlowRecord> {
+        let mut record = self.record(cx);
+        record.outcome = Outcome::Ended;
+        record.reason = Some(reason);
+        record
+    }
+
+    /// A record of the connection that policy does not allow.
+    pub(crate) fn denied(&self, direction: Direction, denial: Denial, cx: &mut Cx<'_>) -> Box<FlowRecord> {
+        let mut record = self.record(cx);
+        record.direction = direction;
+        record.outcome = Outcome::Denied;
+        record.reason = Some(denial.reason.into());
+        record.rule = denial.rule;
+        record
+    }
+
+    /// The same of one that was allowed before.
+    pub(crate) fn revoked(&self, direction: Direction, denial: Denial, cx: &mut Cx<'_>) -> Box<FlowRecord> {
+        let mut record = self.denied(direction, denial, cx);
+        record.outcome = Outcome::Ended;
+        record.reason = Some(Reason::Revoked);
+        record
+    }
+}
+
+fn address(socket: SocketAddr) -> Address {
+    (socket.ip(), socket.port())
+}
+
+fn flow((source, _): Address, (destination, port): Address) -> Flow {
+    Flow { source, destination, port, protocol: Protocol::TCP }
+}
+
+/// As seen from the local endpoint; where both ends are local, from the destination.
+fn direction((destination, _): Address, snapshot: &Snapshot) -> Direction {
+    match snapshot.endpoint_at(destination) {
+        Some(_) => Direction::Ingress,
+        None => Direction::Egress,
+    }
+}

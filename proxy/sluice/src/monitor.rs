@@ -1,0 +1,195 @@
+//! `sluice monitor`: one line a flow.
+
+use crate::args::{Format, MonitorArgs};
+use crate::client::Client;
+use crate::output::{Answer, Out, harmless};
+use anyhow::{Context, Result};
+use proxy_core::api::{FlowParty, FlowView};
+
+pub(crate) fn monitor(out: Out<'_>, client: &Client, format: Format, args: &MonitorArgs) -> Result<Answer> {
+    client.lines(&format!("/v1/flows?{}", query(args)), |line| {
+        match format {
+            // As they came: what a newer daemon adds is kept.
+            Format::Json => {
+                out.write_all(line)?;
+                writeln!(out)?;
+            }
+            Format::Table => writeln!(out, "{}", words(&record(line)?))?,
+            Format::Yaml => write!(out, "---\n{}", serde_saphyr::to_string(&record(line)?)?)?,
+        }
+        Ok(out.flush()?)
+    })?;
+    Ok(Answer::Yes)
+}
+
+fn record(line: &[u8]) -> Result<FlowView> {
+    serde_json::from_slice(line).context("sluiced sends records that this version does not understand")
+}
+
+fn query(args: &MonitorArgs) -> String {
+    let last = args.last.map(|last| last.to_string());
+    let filters = [
+        ("last", last.as_deref()),
+        ("verdict", args.verdict.as_deref()),
+        ("from", args.from.as_deref()),
+        ("to", args.to.as_deref()),
+        ("kind", args.kind.as_deref()),
+        ("reason", args.reason.as_deref()),
+        ("direction", args.direction.as_deref()),
+        ("method", args.method.as_deref()),
+        ("path", args.path.as_deref()),
+    ];
+    let mut query = format!("follow={}", args.follow);
+    for (name, value) in filters {
+        if let Some(value) = value {
+            query.push_str(&format!("&{name}={}", escaped(value)));
+        }
+    }
+    query
+}
+
+fn escaped(text: &str) -> String {
+    let escape = |b: u8| match b {
+        b if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b':' | b',') => {
+            char::from(b).to_string()
+        }
+        b => format!("%{b:02X}"),
+    };
+    text.bytes().map(escape).collect()
+}
+
+/// Time, type, who to whom, verdict and why, the request, and the rule.
+fn words(flow: &FlowView) -> String {
+    let verdict = match &flow.reason {
+        Some(reason) => format!("{} {reason}", flow.verdict),
+        None => flow.verdict.clone(),
+    };
+    let mut line = format!(
+        "{} {:<12} {:<7} {} -> {} {:<24}",
+        time(&flow.time),
+        flow.kind,
+        flow.direction,
+        party(&flow.source),
+        party(&flow.destination),
+        verdict,
+    );
+    let rule = flow.rule.as_ref().map(|rule| format!("[{rule}]"));
+    for part in [Some(summary(flow)), rule].into_iter().flatten() {
+        line.push(' ');
+        line.push_str(&part);
+    }
+    harmless(line.trim_end())
+}
+
+/// To the millisecond: `2026-10-01T12:00:00.123Z`.
+fn time(rfc3339: &str) -> String {
+    match rfc3339.trim_end_matches('Z').split_once('.') {
+        Some((seconds, fraction)) => format!("{seconds}.{}Z", fraction.get(..3).unwrap_or(fraction)),
+        None => rfc3339.to_owned(),
+    }
+}
+
+fn party(party: &FlowParty) -> String {
+    let name = party.endpoint.as_deref().unwrap_or(&party.address);
+    let reserved = party.labels.iter().find_map(|label| label.strip_prefix("reserved:"));
+    let identity = reserved.map_or_else(|| party.identity.to_string(), str::to_owned);
+    match (party.port, party.endpoint.is_none() && party.address.contains(':')) {
+        (0, _) => format!("{name} ({identity})"),
+        (port, true) => format!("[{name}]:{port} ({identity})"),
+        (port, false) => format!("{name}:{port} ({identity})"),
+    }
+}
+
+fn summary(flow: &FlowView) -> String {
+    let Some(method) = &flow.method else {
+        let count = if flow.count > 1 { format!(" x{}", flow.count) } else { String::new() };
+        return format!("{}{count}", flow.protocol);
+    };
+    let status = flow.status.map_or_else(|| "no response".to_owned(), |status| status.to_string());
+    format!(
+        "HTTP {method} http://{}{} => {status}{}",
+        flow.host.as_deref().unwrap_or(&flow.destination.address),
+        flow.path.as_deref().unwrap_or_default(),
+        flow.latency_ns.map(latency).unwrap_or_default(),
+    )
+}
+
+/// Three digits are enough to see what is slow.
+fn latency(ns: u64) -> String {
+    let tenths = ns / 100_000;
+    format!(" {}.{}ms", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow() -> FlowView {
+        FlowView {
+            time: "2026-10-01T12:00:00.123456789Z".into(),
+            kind: "http-request".into(),
+            direction: "ingress".into(),
+            verdict: "denied".into(),
+            reason: Some("no_http_rule".into()),
+            rule: Some("default/rule1: spec.ingress[0].toPorts[0].rules.http[0]".into()),
+            source: FlowParty {
+                address: "10.0.0.1".into(),
+                port: 41234,
+                identity: 27301,
+                labels: vec!["k8s:org=empire".into()],
+                endpoint: Some("default/tiefighter".into()),
+            },
+            destination: FlowParty {
+                address: "f00d::1".into(),
+                port: 80,
+                identity: 2,
+                labels: vec!["reserved:world".into()],
+                endpoint: None,
+            },
+            protocol: "TCP".into(),
+            method: Some("PUT".into()),
+            path: Some("/v1/exhaust-port".into()),
+            host: Some("deathstar".into()),
+            status: Some(403),
+            latency_ns: Some(312_345),
+            count: 1,
+            ..FlowView::default()
+        }
+    }
+
+    #[test]
+    fn a_denied_request() {
+        assert_eq!(
+            words(&flow()),
+            "2026-10-01T12:00:00.123Z http-request ingress default/tiefighter:41234 (27301) -> [f00d::1]:80 (world) \
+             denied no_http_rule      HTTP PUT http://deathstar/v1/exhaust-port => 403 0.3ms \
+             [default/rule1: spec.ingress[0].toPorts[0].rules.http[0]]"
+        );
+    }
+
+    #[test]
+    fn an_aggregated_drop() {
+        let drop = FlowView {
+            kind: "l4".into(),
+            verdict: "dropped".into(),
+            reason: Some("no_rule".into()),
+            rule: None,
+            method: None,
+            count: 7,
+            ..flow()
+        };
+        assert!(words(&drop).ends_with("dropped no_rule          TCP x7"), "{}", words(&drop));
+    }
+
+    #[test]
+    fn what_the_wire_says_does_not_reach_the_terminal_as_it_is() {
+        let hostile = FlowView { path: Some("/\u{1b}[2J".into()), ..flow() };
+        assert!(words(&hostile).contains("/\\u{1b}[2J =>"));
+    }
+
+    #[test]
+    fn queries_are_escaped() {
+        assert_eq!(escaped("k8s:org=empire&x"), "k8s:org%3Dempire%26x");
+        assert_eq!(escaped("denied,dropped"), "denied,dropped");
+    }
+}

@@ -1,0 +1,280 @@
+//! The daemon's doors for people and programs: HTTP with JSON on a unix socket, and the metrics on TCP.
+//!
+//! Paths and shapes are those of [`proxy_core::api`].
+
+use crate::findings::Findings;
+use crate::flows::{FlowFilter, json_line};
+use crate::metrics::Metrics;
+use crate::shared::Shared;
+use axum::body::Body;
+use axum::extract::{Path as UrlPath, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures_util::stream::{self, StreamExt};
+use policy_model::Snapshot;
+use policy_model::snapshot::{DirectionPolicy, Endpoint};
+use proxy_core::api::{EndpointView, ErrorView, ExplainRequest, Finding, IdentityView, PolicyView, Status};
+use proxy_core::explain;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::{fs, io};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
+
+/// What the answers are made from.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) findings: Arc<Findings>,
+    /// In force everywhere.
+    pub(crate) reported: watch::Receiver<Arc<Snapshot>>,
+    pub(crate) node: String,
+    pub(crate) mode: &'static str,
+}
+
+type App = State<Arc<Admin>>;
+
+impl Admin {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.reported.borrow())
+    }
+}
+
+/// Who may ask is a matter of the socket's group.
+const SOCKET_MODE: u32 = 0o660;
+/// Records that an answer holds where the question does not say.
+const LAST_DEFAULT: usize = 100;
+
+/// Takes the socket's path. A socket that nobody answers on is left over from a process that is gone.
+pub(crate) async fn bind(path: &Path) -> io::Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another sluiced answers there"));
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    Ok(listener)
+}
+
+pub(crate) async fn serve(listener: UnixListener, admin: Arc<Admin>) -> io::Result<()> {
+    let router = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/endpoints", get(endpoints))
+        .route("/v1/endpoints/{*name}", get(endpoint))
+        .route("/v1/identities", get(identities))
+        .route("/v1/policies", get(policies))
+        .route("/v1/explain", post(explain))
+        .route("/v1/flows", get(flows))
+        .fallback(unknown_path)
+        .with_state(admin);
+    axum::serve(listener, router).await
+}
+
+pub(crate) async fn serve_metrics(
+    listener: tokio::net::TcpListener,
+    metrics: Arc<Metrics>,
+) -> io::Result<()> {
+    let router = Router::new().route("/metrics", get(scrape)).with_state(metrics);
+    axum::serve(listener, router).await
+}
+
+async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
+    const TYPE: HeaderValue =
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    match metrics.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn status(State(admin): App) -> Json<Status> {
+    let snapshot = admin.snapshot();
+    let mut findings = admin.findings.all();
+    let records_lost = admin.metrics.records_lost();
+    if records_lost > 0 {
+        findings.push(records_were_lost(records_lost));
+    }
+    Json(Status {
+        node: admin.node.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        revision: snapshot.revision(),
+        mode: admin.mode.into(),
+        ok: findings.iter().all(|finding| finding.severity != "error"),
+        findings,
+        endpoints: snapshot.endpoints().len(),
+        policies: snapshot.policies().len(),
+        connections: u64::try_from(admin.shared.live.count()).unwrap_or(u64::MAX),
+        records_lost,
+    })
+}
+
+fn records_were_lost(records: u64) -> Finding {
+    Finding {
+        severity: "warning".into(),
+        subject: "flow records".into(),
+        line: 0,
+        field: "limits.flow_records".into(),
+        message: format!("{records} were lost: they came faster than they were read"),
+        fix: "follow fewer of them; totals in the metrics are complete".into(),
+    }
+}
+
+async fn endpoints(State(admin): App) -> Json<Vec<EndpointView>> {
+    let snapshot = admin.snapshot();
+    let views = snapshot.endpoints().iter().map(|endpoint| view(endpoint, &admin.findings));
+    let mut views: Vec<EndpointView> = views.collect();
+    views.sort_by_key(|view| view.id);
+    Json(views)
+}
+
+async fn endpoint(State(admin): App, UrlPath(name): UrlPath<String>) -> Response {
+    let snapshot = admin.snapshot();
+    let mut named = snapshot.endpoints().iter().filter(|endpoint| explain::is_endpoint(endpoint, &name));
+    match (named.next(), named.next()) {
+        (Some(endpoint), None) => Json(view(endpoint, &admin.findings)).into_response(),
+        (Some(_), Some(_)) => refuse(StatusCode::CONFLICT, format!("`{name}` is in more than one namespace")),
+        (None, _) => refuse(StatusCode::NOT_FOUND, format!("no endpoint `{name}` on this node")),
+    }
+}
+
+fn view(endpoint: &Endpoint, findings: &Findings) -> EndpointView {
+    let enforcement = |policy: &DirectionPolicy| match policy.enforced() {
+        true => "Enabled".to_owned(),
+        false => "Disabled".to_owned(),
+    };
+    let address = |family: fn(&IpAddr) -> bool| {
+        endpoint.inputs.addresses.iter().find(|address| family(address)).map(ToString::to_string)
+    };
+    let interface = endpoint.inputs.interface.as_deref();
+    let waits = interface.is_some_and(|interface| findings.is_missing(interface));
+    EndpointView {
+        id: endpoint.id,
+        name: endpoint.inputs.name.as_ref().into(),
+        namespace: endpoint.inputs.namespace.as_ref().into(),
+        ingress_enforcement: enforcement(&endpoint.ingress),
+        egress_enforcement: enforcement(&endpoint.egress),
+        identity: endpoint.identity.id.0,
+        labels: endpoint.identity.labels.iter().map(ToString::to_string).collect(),
+        ipv6: address(IpAddr::is_ipv6),
+        ipv4: address(IpAddr::is_ipv4),
+        interface: interface.map(Into::into),
+        status: if waits { "waiting-for-interface" } else { "ready" }.into(),
+    }
+}
+
+async fn identities(State(admin): App) -> Json<Vec<IdentityView>> {
+    let snapshot = admin.snapshot();
+    let view = |identity: &Arc<policy_model::Identity>| IdentityView {
+        id: identity.id.0,
+        labels: identity.labels.iter().map(ToString::to_string).collect(),
+    };
+    Json(snapshot.identities().map(view).collect())
+}
+
+async fn policies(State(admin): App) -> Json<PolicyView> {
+    let snapshot = admin.snapshot();
+    let rules = snapshot.policies().iter().flat_map(|policy| &policy.rules);
+    let rules = rules.map(|rule| rule.printed.clone()).collect();
+    Json(PolicyView { revision: snapshot.revision(), rules })
+}
+
+async fn explain(State(admin): App, body: axum::body::Bytes) -> Response {
+    let question: ExplainRequest = match serde_json::from_slice(&body) {
+        Ok(question) => question,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.to_string()),
+    };
+    match explain::explain(&admin.snapshot(), &question) {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+    }
+}
+
+/// The query of `/v1/flows` beside the filter.
+#[derive(Clone, Debug, Default)]
+struct Reading {
+    follow: bool,
+    last: Option<usize>,
+    filter: FlowFilter,
+}
+
+async fn flows(State(admin): App, Query(query): Query<Vec<(String, String)>>) -> Response {
+    let reading = match reading(query) {
+        Ok(reading) => reading,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
+    };
+    let snapshot = admin.snapshot();
+    // Subscribed first: a record that comes in between is shown twice rather than not at all.
+    let later = match reading.follow.then(|| admin.shared.flows.subscribe(reading.filter.clone())) {
+        None => None,
+        Some(Ok(lines)) => Some(lines),
+        Some(Err(_too_many)) => return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many followers".into()),
+    };
+    let last = reading.last.unwrap_or(if reading.follow { 0 } else { LAST_DEFAULT });
+    let kept = admin.shared.flows.recent(&reading.filter, last, &snapshot);
+    let kept = stream::iter(kept.into_iter().map(|view| json_line(&view)));
+    let later = stream::unfold(later, |lines| async {
+        let mut lines = lines?;
+        Some((lines.recv().await?, Some(lines)))
+    });
+    const TYPE: HeaderValue = HeaderValue::from_static("application/x-ndjson");
+    let body = Body::from_stream(kept.chain(later).map(Ok::<_, Infallible>));
+    ([(header::CONTENT_TYPE, TYPE)], body).into_response()
+}
+
+fn reading(query: Vec<(String, String)>) -> Result<Reading, String> {
+    let mut reading = Reading::default();
+    let mut filter = serde_json::Map::new();
+    for (key, value) in query {
+        match key.as_str() {
+            "follow" => reading.follow = value.parse().map_err(|_error| "`follow` is `true` or `false`")?,
+            "last" => reading.last = Some(value.parse().map_err(|_error| "`last` is a number")?),
+            _filter => drop(filter.insert(key, value.into())),
+        }
+    }
+    reading.filter = serde_json::from_value(filter.into()).map_err(|error| error.to_string())?;
+    Ok(reading)
+}
+
+async fn unknown_path() -> Response {
+    refuse(StatusCode::NOT_FOUND, "no such path; see `sluice --help`".into())
+}
+
+fn refuse(status: StatusCode, error: String) -> Response {
+    (status, Json(ErrorView { error })).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn query(pairs: &[(&str, &str)]) -> Result<Reading, String> {
+        reading(pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect())
+    }
+
+    #[test]
+    fn a_query_is_read() {
+        let reading = query(&[("follow", "true"), ("last", "5"), ("verdict", "denied")]).unwrap();
+        assert!(reading.follow);
+        assert_eq!(reading.last, Some(5));
+        assert_eq!(reading.filter.verdict.as_deref(), Some("denied"));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        assert!(query(&[("follow", "yes")]).is_err());
+        assert!(query(&[("verdit", "denied")]).unwrap_err().contains("verdit"));
+    }
+}

@@ -1,0 +1,471 @@
+//! The daemon's life: start, reload, drain.
+//!
+//! ```text
+//!   node file ─► state ─► socket ─► policies ─► kernel side ─► workers ─► first revision ─► accept ... SIGTERM ─► drain
+//! ```
+//!
+//! What can fail is tried before anything in the kernel is touched: a daemon that does not start leaves in force what was.
+
+use crate::admin::{self, Admin};
+use crate::findings::Findings;
+use crate::flows;
+use crate::kernel::{self, Kernel};
+use crate::listener::{self, Setup, Target};
+use crate::metrics::{Counters, Metrics};
+use crate::publisher::{Publisher, Reload};
+use crate::settings;
+use crate::shared::{Phase, Shared};
+use crate::state::State;
+use crate::upstream::Source;
+use anyhow::{Context as _, anyhow};
+use config_node::{Config, LogFormat, Mode, Problem};
+use policy_watch::Watcher;
+use proxy_core::record::{OrigDst, Upstream};
+use redirect::Redirector;
+use redirect::sockets::{plain_listener, redirect_listeners};
+use std::io;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Why the daemon did not run.
+#[derive(Debug)]
+pub enum Failure {
+    /// The node file is not valid.
+    Config(Vec<Problem>),
+    /// Everything else.
+    Start(anyhow::Error),
+}
+
+impl Failure {
+    /// For the user, a line each.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Config(problems) => problems.iter().map(ToString::to_string).collect(),
+            Self::Start(error) => vec![format!("sluiced: {error:#}")],
+        }
+    }
+
+    /// Of the process.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Config(_) => 1,
+            Self::Start(_) => 2,
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Start(error)
+    }
+}
+
+/// Policies are settled when nothing has changed for this long.
+const SETTLE: Duration = Duration::from_millis(10);
+/// Descriptors beside those of connections.
+const DESCRIPTORS_OWN: u64 = 256;
+
+/// Runs until SIGTERM or SIGINT, and the drain behind it.
+///
+/// # Errors
+/// The node file is invalid, or a part of the daemon can't start.
+pub fn run(node_file: &Path) -> Result<(), Failure> {
+    let config = read(node_file)?;
+    init_log(&config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the main thread's runtime can't start")?;
+    runtime.block_on(async {
+        let daemon = Daemon::start(config).await?;
+        daemon.serve(node_file).await
+    })?;
+    Ok(())
+}
+
+/// Undoes the kernel side. Returns what was undone, a line each.
+///
+/// # Errors
+/// The node file is invalid, or something could not be undone.
+pub fn uninstall(node_file: &Path) -> Result<Vec<String>, Failure> {
+    let config = read(node_file)?;
+    let undone =
+        redirect::uninstall(&redirect_settings(&config)).context("not everything could be undone")?;
+    Ok(undone)
+}
+
+fn read(node_file: &Path) -> Result<Config, Failure> {
+    let text = std::fs::read_to_string(node_file)
+        .with_context(|| format!("the node file `{}` can't be read", node_file.display()))?;
+    config_node::read(&node_file.display().to_string(), &text).map_err(Failure::Config)
+}
+
+fn init_log(config: &Config) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
+        .with_context(|| format!("[log] level `{}` is no tracing filter", config.log.level))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    match config.log.format {
+        LogFormat::Json => log.json().try_init(),
+        LogFormat::Text => log.try_init(),
+    }
+    .map_err(|error| anyhow!("the log can't start: {error}"))
+}
+
+fn redirect_settings(config: &Config) -> redirect::Settings {
+    let installed = || PathBuf::from("/usr/lib/sluice/redirect.o");
+    redirect::Settings {
+        object: config.redirect.object.clone().unwrap_or_else(installed),
+        bpffs: config.redirect.bpffs.clone(),
+        state_directory: config.node.state_directory.clone(),
+    }
+}
+
+/// A daemon that has started and waits for signals.
+struct Daemon {
+    shared: Arc<Shared>,
+    findings: Arc<Findings>,
+    config: Config,
+    reloads: mpsc::Sender<Reload>,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    collector: (tokio::task::JoinHandle<()>, oneshot::Sender<()>),
+}
+
+/// The workers' threads and the main thread's ends of what they were given.
+struct Workers {
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    counters: Vec<Arc<Counters>>,
+    settled: Vec<watch::Receiver<u64>>,
+    handoffs: Vec<flows::Handoff>,
+}
+
+impl Daemon {
+    async fn start(config: Config) -> anyhow::Result<Self> {
+        let directory = &config.node.state_directory;
+        let state = State::open(directory).context("the state directory can't be used")?;
+        let (numbers, revision) = (state.numbers()?, state.revision()?);
+        let socket = admin::bind(&config.api.socket)
+            .await
+            .with_context(|| format!("[api] socket `{}` can't be bound", config.api.socket.display()))?;
+        let metrics_listener = match &config.metrics {
+            None => None,
+            Some(metrics) => Some(
+                tokio::net::TcpListener::bind(metrics.listen)
+                    .await
+                    .with_context(|| format!("[metrics] listen `{}` can't be bound", metrics.listen))?,
+            ),
+        };
+        let (watcher, policies) = watch_policies(&config)?;
+        let source = match config.redirect.mode {
+            Mode::Ebpf => Source::Transparent,
+            Mode::None => Source::WhereBindable,
+        };
+        let connections_max = raise_descriptor_limit(config.limits.connections);
+        let limits = settings::limits(&config);
+        let shared = Arc::new(Shared::new(limits, connections_max, config.limits.flow_records, source));
+
+        let (listeners, redirector) = listeners(&config, settings::workers(&config))?;
+        let workers = start_workers(&shared, listeners)?;
+        let metrics = Arc::new(Metrics::new(Arc::clone(&shared), workers.counters));
+        let findings = Arc::new(Findings::default());
+        let kernel = redirector
+            .map(|redirector| start_kernel(redirector, &shared, &metrics, &findings))
+            .transpose()?;
+        let (reporting, reported) = watch::channel(shared.snapshot.load_full());
+        let mut publisher = Publisher {
+            shared: Arc::clone(&shared),
+            metrics: Arc::clone(&metrics),
+            findings: Arc::clone(&findings),
+            state: Arc::new(state),
+            kernel,
+            watcher,
+            policies,
+            settled: workers.settled,
+            node_addresses: settings::interface_addresses(),
+            config: config.clone(),
+            numbers,
+            revision,
+            in_force: None,
+            attempt: None,
+            reported: reporting,
+        };
+        publisher.publish().await.context("the first revision can't be brought into force")?;
+        let admin = Arc::new(Admin {
+            shared: Arc::clone(&shared),
+            metrics: Arc::clone(&metrics),
+            findings: Arc::clone(&findings),
+            reported,
+            node: config.node.name.clone(),
+            mode: settings::mode_name(config.redirect.mode),
+        });
+        let (stop, stopped) = oneshot::channel();
+        let collector = tokio::spawn(flows::collect(Arc::clone(&shared), workers.handoffs, stopped));
+        let (reloads, received) = mpsc::channel(1);
+        // These tasks live as long as the process.
+        let _publisher = tokio::spawn(publisher.run(received));
+        let _admin = tokio::spawn(admin::serve(socket, admin));
+        let _metrics = metrics_listener.map(|listener| tokio::spawn(admin::serve_metrics(listener, metrics)));
+        let collector = (collector, stop);
+        Ok(Self { shared, findings, config, reloads, workers: workers.threads, collector })
+    }
+
+    /// From the first connection to the last.
+    async fn serve(self, node_file: &Path) -> anyhow::Result<()> {
+        let mut signals = Signals::new().context("signals can't be received")?;
+        self.shared.enter(Phase::Running);
+        tracing::info!(
+            mode = settings::mode_name(self.config.redirect.mode),
+            socket = %self.config.api.socket.display(),
+            "ready"
+        );
+        while let Asked::Reload = signals.next().await {
+            self.reload(node_file).await;
+        }
+        self.drain().await
+    }
+
+    /// A node file with problems is reported and changes nothing.
+    async fn reload(&self, node_file: &Path) {
+        let problems = match read(node_file) {
+            Ok(config) => {
+                let restart = needs_restart(&self.config, &config, &node_file.display().to_string());
+                // The publisher ends only with the process.
+                drop(self.reloads.send(Reload(Box::new(config))).await);
+                restart
+            }
+            Err(Failure::Config(problems)) => problems,
+            Err(Failure::Start(error)) => vec![Problem {
+                file: node_file.display().to_string(),
+                line: 0,
+                field: String::new(),
+                message: format!("{error:#}"),
+                fix: "restore the file and reload again".into(),
+            }],
+        };
+        self.findings.set_node_file(&problems);
+        for problem in &problems {
+            tracing::warn!(
+                file = problem.file,
+                line = problem.line,
+                field = problem.field,
+                "the node file is not in force as written: {}",
+                problem.message
+            );
+        }
+        tracing::info!(problems = problems.len(), "node file read again");
+    }
+
+    /// Stops accepting, lets connections end, ends what is left. The kernel's state stays.
+    async fn drain(self) -> anyhow::Result<()> {
+        let bound = Duration::from_millis(self.config.limits.drain_ms);
+        tracing::info!(connections = self.shared.live.count(), "draining");
+        self.shared.enter(Phase::Draining);
+        if tokio::time::timeout(bound, self.shared.live.emptied()).await.is_err() {
+            tracing::warn!(connections = self.shared.live.count(), "the drain ran out: these are cut");
+        }
+        self.shared.enter(Phase::Ending);
+        for worker in self.workers {
+            match worker.join() {
+                Ok(result) => result.context("a worker has failed")?,
+                Err(_panic) => return Err(anyhow!("a worker has panicked")),
+            }
+        }
+        let (collector, stop) = self.collector;
+        // Fails where the collector has ended already.
+        let _sent = stop.send(());
+        collector.await.context("the flow collector has failed")?;
+        // Nobody answers there any more; where it can't be removed, the next start does it.
+        drop(std::fs::remove_file(&self.config.api.socket));
+        tracing::info!("ended");
+        Ok(())
+    }
+}
+
+fn watch_policies(
+    config: &Config,
+) -> anyhow::Result<(Watcher, watch::Receiver<Arc<policy_watch::PolicySet>>)> {
+    use policy_watch::StartError;
+    let settings = policy_watch::Settings {
+        directories: config.policies.directories.clone(),
+        state_directory: config.node.state_directory.clone(),
+        settle: SETTLE,
+    };
+    Watcher::start(settings).map_err(|error| match &error {
+        StartError::Unparsable { file, diagnostics } => {
+            let lines = diagnostics.iter().map(|diagnostic| {
+                let (file, line) = (file.display(), diagnostic.line);
+                format!("\n{file}:{line}: {}: {}; {}", diagnostic.field, diagnostic.message, diagnostic.fix)
+            });
+            anyhow!("{error}{}", lines.collect::<String>())
+        }
+        StartError::Directory { .. } | StartError::State { .. } => error.into(),
+    })
+}
+
+/// Every worker's sockets, and the kernel side where there is one.
+type Sockets = Vec<Vec<(TcpListener, Target)>>;
+
+fn listeners(config: &Config, workers: usize) -> anyhow::Result<(Sockets, Option<Redirector>)> {
+    match config.redirect.mode {
+        Mode::Ebpf => {
+            let mut redirector =
+                Redirector::start(redirect_settings(config)).context("the kernel side can't start")?;
+            let open = |v6| {
+                redirect_listeners(v6, workers)
+                    .context("the sockets for redirected connections can't be opened")
+            };
+            let (v4, v6) = (open(false)?, open(true)?);
+            if let (Some(v4), Some(v6)) = (v4.first(), v6.first()) {
+                redirector.set_listeners(v4, v6)?;
+            }
+            let pairs = v4.into_iter().zip(v6);
+            let sockets = pairs.map(|(v4, v6)| vec![(v4, Target::Original), (v6, Target::Original)]);
+            Ok((sockets.collect(), Some(redirector)))
+        }
+        Mode::None => {
+            let sockets = (0..workers).map(|_worker| plain_listeners(config)).collect::<Result<_, _>>()?;
+            Ok((sockets, None))
+        }
+    }
+}
+
+fn plain_listeners(config: &Config) -> anyhow::Result<Vec<(TcpListener, Target)>> {
+    let open = |listener: &config_node::Listener| {
+        let socket = plain_listener(listener.bind)
+            .with_context(|| format!("[[listener]] bind `{}` can't be opened", listener.bind))?;
+        Ok((socket, target(config, listener)?))
+    };
+    config.listeners.iter().map(open).collect()
+}
+
+/// What policy takes a connection to this listener for: one to the endpoint's own address, of the listener's family if it has one.
+fn target(config: &Config, listener: &config_node::Listener) -> anyhow::Result<Target> {
+    let named = |endpoint: &&config_node::Endpoint| {
+        listener.endpoint == endpoint.name
+            || listener.endpoint == format!("{}/{}", endpoint.namespace, endpoint.name)
+    };
+    let addresses = config.endpoints.iter().find(named).map(|endpoint| endpoint.addresses.as_slice());
+    let same_family = |address: &&std::net::IpAddr| address.is_ipv4() == listener.bind.is_ipv4();
+    let address = addresses
+        .and_then(|addresses| addresses.iter().find(same_family).or(addresses.first()))
+        .ok_or_else(|| anyhow!("[[listener]] endpoint `{}` has no address", listener.endpoint))?;
+    Ok(Target::Fixed {
+        destination: OrigDst((*address, listener.port).into()),
+        upstream: Upstream(listener.upstream),
+    })
+}
+
+fn start_kernel(
+    mut redirector: Redirector,
+    shared: &Arc<Shared>,
+    metrics: &Arc<Metrics>,
+    findings: &Arc<Findings>,
+) -> anyhow::Result<Kernel> {
+    if let Some(events) = redirector.take_events() {
+        let _task = tokio::spawn(kernel::follow(events, Arc::clone(shared)));
+    }
+    Kernel::spawn(redirector, Arc::clone(metrics), Arc::clone(findings))
+        .context("the kernel side's thread can't start")
+}
+
+fn start_workers(shared: &Arc<Shared>, sockets: Sockets) -> anyhow::Result<Workers> {
+    let mut workers =
+        Workers { threads: Vec::new(), counters: Vec::new(), settled: Vec::new(), handoffs: Vec::new() };
+    for (index, listeners) in sockets.into_iter().enumerate() {
+        let counters = Arc::new(Counters::default());
+        let (producer, handoff) = flows::handoff(shared.flows.bell());
+        let (settled, is_settled) = watch::channel(0);
+        let (shared, counting) = (Arc::clone(shared), Arc::clone(&counters));
+        let setup = Setup { shared, counters: counting, producer, settled, listeners };
+        workers.threads.push(listener::spawn(index, setup).context("a worker can't start")?);
+        workers.counters.push(counters);
+        workers.settled.push(is_settled);
+        workers.handoffs.push(handoff);
+    }
+    Ok(workers)
+}
+
+/// Two descriptors a connection: as many connections as those allow, at most those that are configured.
+fn raise_descriptor_limit(connections: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let wanted =
+        u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(DESCRIPTORS_OWN);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= wanted);
+    if enough(current) {
+        return connections;
+    }
+    let raised = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let set = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum });
+    let has = if set.is_ok() { Some(raised) } else { current };
+    if enough(has) {
+        return connections;
+    }
+    let possible = has.unwrap_or(wanted).saturating_sub(DESCRIPTORS_OWN) / 2;
+    tracing::warn!(
+        configured = connections,
+        possible,
+        "[limits] connections is more than the process has descriptors for: raise its RLIMIT_NOFILE"
+    );
+    usize::try_from(possible).unwrap_or(connections)
+}
+
+/// What differs and can't change in a running daemon.
+fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Problem> {
+    let fixed = |limits: &config_node::Limits| (limits.connections, limits.flow_records, limits.workers);
+    let differs = [
+        ("node.name", old.node.name != new.node.name),
+        ("node.state_directory", old.node.state_directory != new.node.state_directory),
+        ("policies.directories", old.policies.directories != new.policies.directories),
+        ("redirect", old.redirect != new.redirect),
+        ("listener", old.listeners != new.listeners),
+        ("api", old.api != new.api),
+        ("log", old.log != new.log),
+        ("metrics", old.metrics != new.metrics),
+        ("limits.connections, flow_records or workers", fixed(&old.limits) != fixed(&new.limits)),
+    ];
+    let differing = differs.into_iter().filter(|(_field, differs)| *differs);
+    differing
+        .map(|(field, _differs)| Problem {
+            file: file.into(),
+            line: 0,
+            field: field.into(),
+            message: "has changed, which a running daemon can't follow".into(),
+            fix: "restart sluiced".into(),
+        })
+        .collect()
+}
+
+/// The signals that the daemon knows.
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+enum Asked {
+    Drain,
+    Reload,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.interrupt.recv() => Asked::Drain,
+            _ = self.terminate.recv() => Asked::Drain,
+        }
+    }
+}

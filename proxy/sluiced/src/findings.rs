@@ -1,0 +1,233 @@
+//! What the user must hear: why something is not in force, or not as written. `sluice status` prints it.
+
+use config_node::{Config, Mode, Problem};
+use policy_model::Snapshot;
+use policy_model::parse::{Diagnostic, Severity};
+use policy_model::rule::Protocol;
+use policy_model::snapshot::{Endpoint, PortVerdict};
+use policy_watch::{Instead, PolicySet, Report};
+use proxy_core::api::Finding;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// All findings, by where they come from; each source replaces its own.
+#[derive(Debug, Default)]
+pub(crate) struct Findings(Mutex<Sources>);
+
+#[derive(Debug, Default)]
+struct Sources {
+    enforcement: Vec<Finding>,
+    kernel: Vec<Finding>,
+    machine: Vec<Finding>,
+    missing_interfaces: Vec<String>,
+    node_file: Vec<Finding>,
+    policies: Vec<Finding>,
+    resolve: Vec<Finding>,
+}
+
+impl Findings {
+    pub(crate) fn all(&self) -> Vec<Finding> {
+        let sources = self.lock();
+        let Sources { enforcement, kernel, machine, missing_interfaces, node_file, policies, resolve } =
+            &*sources;
+        let said =
+            [node_file, policies, resolve, enforcement, kernel, machine].into_iter().flatten().cloned();
+        said.chain(missing_interfaces.iter().map(|name| of_missing_interface(name))).collect()
+    }
+
+    pub(crate) fn is_missing(&self, interface: &str) -> bool {
+        self.lock().missing_interfaces.iter().any(|missing| missing == interface)
+    }
+
+    pub(crate) fn set_missing_interfaces(&self, names: Vec<String>) {
+        self.lock().missing_interfaces = names;
+    }
+
+    /// What of the machine's settings stands in the way.
+    pub(crate) fn set_machine(&self, warnings: Vec<String>) {
+        self.lock().machine = warnings.into_iter().map(of_machine).collect();
+    }
+
+    pub(crate) fn set_enforcement(&self, findings: Vec<Finding>) {
+        self.lock().enforcement = findings;
+    }
+
+    /// `None`: the kernel side is as it should be.
+    pub(crate) fn set_kernel(&self, error: Option<String>) {
+        let finding = |message| Finding {
+            severity: "error".into(),
+            subject: "kernel".into(),
+            line: 0,
+            field: String::new(),
+            message,
+            fix: "the change is tried again every second; until then the stricter of old and new is enforced"
+                .into(),
+        };
+        self.lock().kernel = error.map(finding).into_iter().collect();
+    }
+
+    pub(crate) fn set_node_file(&self, problems: &[Problem]) {
+        self.lock().node_file = problems.iter().map(of_problem).collect();
+    }
+
+    pub(crate) fn set_policies(&self, set: &PolicySet) {
+        self.lock().policies = set.reports.iter().flat_map(of_report).collect();
+    }
+
+    pub(crate) fn set_resolve(&self, diagnostics: &[Diagnostic]) {
+        self.lock().resolve = diagnostics.iter().map(|d| of_diagnostic("policies", d, "")).collect();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Sources> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn of_machine(message: String) -> Finding {
+    let subject = "machine".into();
+    Finding {
+        severity: "warning".into(),
+        subject,
+        line: 0,
+        field: String::new(),
+        message,
+        fix: String::new(),
+    }
+}
+
+fn of_missing_interface(name: &str) -> Finding {
+    Finding {
+        severity: "error".into(),
+        subject: name.into(),
+        line: 0,
+        field: "endpoint.interface".into(),
+        message: format!("there is no interface `{name}`: nothing is enforced for its endpoint"),
+        fix: "create it, or correct the node file; it is taken up within a second".into(),
+    }
+}
+
+fn of_problem(problem: &Problem) -> Finding {
+    Finding {
+        severity: "error".into(),
+        subject: problem.file.clone(),
+        line: problem.line,
+        field: problem.field.clone(),
+        message: problem.message.clone(),
+        fix: problem.fix.clone(),
+    }
+}
+
+fn of_report(report: &Report) -> Vec<Finding> {
+    let file = report.file.display();
+    let subject = match &report.object {
+        None => file.to_string(),
+        Some(object) => match &object.namespace {
+            Some(namespace) => format!("{file}: {namespace}/{}", object.name),
+            None => format!("{file}: {}", object.name),
+        },
+    };
+    let instead = match report.instead {
+        Instead::AsWritten => "",
+        Instead::ClosedForm => {
+            "; in force instead: its closed form, which grants nothing that can't be judged"
+        }
+        Instead::LastAccepted => "; in force instead: its last accepted text",
+        Instead::Nothing => "; in force instead: nothing",
+    };
+    report.diagnostics.iter().map(|diagnostic| of_diagnostic(&subject, diagnostic, instead)).collect()
+}
+
+fn of_diagnostic(subject: &str, diagnostic: &Diagnostic, instead: &str) -> Finding {
+    let severity = match diagnostic.severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+    };
+    Finding {
+        severity: severity.into(),
+        subject: subject.into(),
+        line: diagnostic.line,
+        field: diagnostic.field.clone(),
+        message: format!("{}{instead}", diagnostic.message),
+        fix: diagnostic.fix.clone(),
+    }
+}
+
+/// Mode `none` enforces only where a listener stands: every other port that a policy speaks of is open.
+pub(crate) fn not_enforced(config: &Config, snapshot: &Snapshot) -> Vec<Finding> {
+    if config.redirect.mode == Mode::Ebpf {
+        return Vec::new();
+    }
+    snapshot.endpoints().iter().flat_map(|endpoint| of_endpoint(config, endpoint)).collect()
+}
+
+fn of_endpoint(config: &Config, endpoint: &Endpoint) -> Vec<Finding> {
+    let name = format!("{}/{}", endpoint.inputs.namespace, endpoint.inputs.name);
+    let stands = |port: u16| {
+        config.listeners.iter().any(|listener| {
+            listener.port == port
+                && (listener.endpoint == name || *listener.endpoint == *endpoint.inputs.name)
+        })
+    };
+    let mut findings = Vec::new();
+    if endpoint.ingress.enforced() {
+        let governed: BTreeSet<_> = endpoint
+            .ingress
+            .classes()
+            .map(|class| (class.protocol, class.ports, matches!(class.verdict, PortVerdict::Inspect(_))))
+            .collect();
+        let open = governed.into_iter().filter(|(protocol, (first, last), _inspected)| {
+            let tcp = protocol.is_none_or(|protocol| protocol == Protocol::TCP);
+            let single = first == last;
+            !(tcp
+                && (if single { stands(*first) } else { any_listener(config, &name, &endpoint.inputs.name) }))
+        });
+        let open: BTreeSet<String> =
+            open.map(|(protocol, ports, _inspected)| ports_text(protocol, ports)).collect();
+        findings.extend(open.into_iter().map(|ports| not_enforced_finding(&name, &ports)));
+    }
+    if endpoint.egress.enforced() {
+        findings.push(Finding {
+            severity: "error".into(),
+            subject: name,
+            line: 0,
+            field: "egress".into(),
+            message:
+                "egress is not enforced except towards listeners of this node: mode `none` sees nothing else"
+                    .into(),
+            fix: "use `[redirect] mode = \"ebpf\"`".into(),
+        });
+    }
+    findings
+}
+
+fn any_listener(config: &Config, name: &str, short: &str) -> bool {
+    config.listeners.iter().any(|listener| listener.endpoint == name || listener.endpoint == short)
+}
+
+fn not_enforced_finding(name: &str, ports: &str) -> Finding {
+    Finding {
+        severity: "error".into(),
+        subject: name.into(),
+        line: 0,
+        field: "ingress".into(),
+        message: format!("{ports} is governed by policy and not enforced: no listener stands for it"),
+        fix: "add a `[[listener]]` for it, or use `[redirect] mode = \"ebpf\"`".into(),
+    }
+}
+
+fn ports_text(protocol: Option<Protocol>, (first, last): (u16, u16)) -> String {
+    let protocol = match protocol {
+        None => "every protocol".into(),
+        Some(Protocol::TCP) => "TCP".to_owned(),
+        Some(Protocol::UDP) => "UDP".into(),
+        Some(Protocol::SCTP) => "SCTP".into(),
+        Some(Protocol::ICMP) => "ICMP".into(),
+        Some(Protocol::ICMPV6) => "ICMPv6".into(),
+        Some(Protocol(number)) => format!("protocol {number}"),
+    };
+    match (first, last) {
+        (0 | 1, u16::MAX) => format!("every port of {protocol}"),
+        (first, last) if first == last => format!("port {first}/{protocol}"),
+        (first, last) => format!("ports {first}-{last}/{protocol}"),
+    }
+}

@@ -1,0 +1,76 @@
+//! From a worker to the collector and back: two bounded queues, neither of which ever waits.
+
+use proxy_core::FlowRecord;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use tokio::sync::Notify;
+
+/// The worker's end.
+#[derive(Debug)]
+pub(crate) struct Producer {
+    records: SyncSender<Box<FlowRecord>>,
+    spare: Receiver<Box<FlowRecord>>,
+    waiting: Arc<AtomicBool>,
+    bell: Arc<Notify>,
+}
+
+/// The collector's end.
+#[derive(Debug)]
+pub(crate) struct Handoff {
+    records: Receiver<Box<FlowRecord>>,
+    spare: SyncSender<Box<FlowRecord>>,
+    waiting: Arc<AtomicBool>,
+}
+
+/// The record found no room; here is its box.
+#[derive(Debug)]
+pub(crate) struct Lost(pub(crate) Box<FlowRecord>);
+
+/// Records of one worker that wait for the collector; it comes every few milliseconds.
+pub(crate) const WAITING_MAX: usize = 8192;
+
+pub(crate) fn handoff(bell: Arc<Notify>) -> (Producer, Handoff) {
+    let (records, taken) = sync_channel(WAITING_MAX);
+    let (given, spare) = sync_channel(WAITING_MAX);
+    let waiting = Arc::new(AtomicBool::new(false));
+    (
+        Producer { records, spare, waiting: Arc::clone(&waiting), bell },
+        Handoff { records: taken, spare: given, waiting },
+    )
+}
+
+impl Producer {
+    pub(crate) fn send(&self, record: Box<FlowRecord>) -> Result<(), Lost> {
+        use std::sync::mpsc::TrySendError::{Disconnected, Full};
+        let sent = self.records.try_send(record);
+        // The bell costs a system call; once it has rung it stays silent until the collector begins its round.
+        if !self.waiting.swap(true, Ordering::SeqCst) {
+            self.bell.notify_one();
+        }
+        sent.map_err(|error| match error {
+            Full(record) | Disconnected(record) => Lost(record),
+        })
+    }
+
+    /// Boxes that came back.
+    pub(crate) fn spare(&self) -> impl Iterator<Item = Box<FlowRecord>> {
+        self.spare.try_iter()
+    }
+}
+
+impl Handoff {
+    /// Before the round that takes everything: a record sent from now on rings again.
+    pub(crate) fn begin(&self) {
+        self.waiting.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn take(&self) -> Option<Box<FlowRecord>> {
+        self.records.try_recv().ok()
+    }
+
+    pub(crate) fn give_back(&self, record: Box<FlowRecord>) {
+        // Where the worker has enough of them, the box is freed.
+        drop(self.spare.try_send(record));
+    }
+}

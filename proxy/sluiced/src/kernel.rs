@@ -1,0 +1,197 @@
+//! The kernel side, on a thread of its own: its calls block.
+//!
+//! Between commands the thread collects what has expired, reads the counters, and sees to interfaces that come and go. The
+//! kernel's verdicts are read on the main thread, when there are some.
+
+use crate::findings::Findings;
+use crate::flows::{L4Outcome, L4Record};
+use crate::metrics::Metrics;
+use crate::shared::Shared;
+use policy_model::Snapshot;
+use policy_model::snapshot::{Admission, Flow};
+use redirect::plan::Plan;
+use redirect::{CutFlow, Error, Events, Fate, KernelEvent, Pending, Redirector};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+
+/// The thread's door.
+#[derive(Clone, Debug)]
+pub(crate) struct Kernel {
+    commands: SyncSender<Command>,
+}
+
+#[derive(Debug)]
+enum Command {
+    After(oneshot::Sender<Result<(), Failure>>),
+    Before(Box<Plan>, oneshot::Sender<Result<(), Failure>>),
+    Judge(Arc<Snapshot>, oneshot::Sender<Result<Vec<CutFlow>, Failure>>),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Redirect(#[from] Error),
+    #[error("the thread that owns the kernel side has ended")]
+    ThreadEnded,
+    #[error("a change was to be completed that had not begun")]
+    NothingPending,
+}
+
+/// The kernel's verdicts are collected no more often than this,
+const EVENTS_EVERY: Duration = Duration::from_millis(10);
+/// ... and at most so many at once.
+const EVENTS_MAX: usize = 4096;
+/// Expired flows are collected, counters read and interfaces seen to this often.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+impl Kernel {
+    /// Starts the thread. It ends when the last [`Kernel`] is dropped; what it has set up stays.
+    pub(crate) fn spawn(
+        redirector: Redirector,
+        metrics: Arc<Metrics>,
+        findings: Arc<Findings>,
+    ) -> std::io::Result<Self> {
+        let (commands, receiver) = sync_channel(4);
+        findings.set_machine(redirect::warnings());
+        let thread = Thread { redirector, pending: None, metrics, findings };
+        let _detached =
+            std::thread::Builder::new().name("kernel".into()).spawn(move || thread.run(&receiver))?;
+        Ok(Self { commands })
+    }
+
+    /// The kernel becomes the stricter of old and new.
+    pub(crate) async fn before(&self, plan: Plan) -> Result<(), Failure> {
+        self.ask(|answer| Command::Before(Box::new(plan), answer)).await
+    }
+
+    /// Cuts direct flows that must not go on.
+    pub(crate) async fn judge(&self, snapshot: Arc<Snapshot>) -> Result<Vec<CutFlow>, Failure> {
+        self.ask(|answer| Command::Judge(snapshot, answer)).await
+    }
+
+    /// The kernel becomes what was planned.
+    pub(crate) async fn after(&self) -> Result<(), Failure> {
+        self.ask(Command::After).await
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command,
+    ) -> Result<T, Failure> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.try_send(command(answer)).map_err(|_ended| Failure::ThreadEnded)?;
+        answered.await.unwrap_or(Err(Failure::ThreadEnded))
+    }
+}
+
+#[derive(Debug)]
+struct Thread {
+    redirector: Redirector,
+    pending: Option<Pending>,
+    metrics: Arc<Metrics>,
+    findings: Arc<Findings>,
+}
+
+impl Thread {
+    fn run(mut self, commands: &Receiver<Command>) {
+        let mut swept = Instant::now();
+        loop {
+            match commands.recv_timeout(SWEEP_EVERY.saturating_sub(swept.elapsed())) {
+                Ok(command) => self.obey(command),
+                Err(RecvTimeoutError::Timeout) => {
+                    swept = Instant::now();
+                    self.sweep();
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        // An answer that nobody waits for is of no use to anybody.
+        match command {
+            Command::After(answer) => drop(answer.send(self.after())),
+            Command::Before(plan, answer) => drop(answer.send(self.before(*plan))),
+            Command::Judge(snapshot, answer) => drop(answer.send(self.judge(&snapshot))),
+        }
+    }
+
+    fn before(&mut self, plan: Plan) -> Result<(), Failure> {
+        self.pending = Some(self.redirector.apply_before(plan)?);
+        Ok(())
+    }
+
+    fn judge(&mut self, snapshot: &Snapshot) -> Result<Vec<CutFlow>, Failure> {
+        Ok(self.redirector.judge_flows(&|flow| fate(snapshot, flow))?)
+    }
+
+    fn after(&mut self) -> Result<(), Failure> {
+        let pending = self.pending.take().ok_or(Failure::NothingPending)?;
+        self.redirector.apply_after(pending)?;
+        self.look_for_interfaces();
+        Ok(())
+    }
+
+    fn look_for_interfaces(&self) {
+        let missing = self.redirector.missing_interfaces().map(Into::into).collect();
+        self.findings.set_missing_interfaces(missing);
+    }
+
+    fn sweep(&mut self) {
+        if let Err(error) = self.redirector.sweep() {
+            tracing::warn!(%error, "expired flows could not be collected");
+        }
+        self.look_for_interfaces();
+        match self.redirector.counters() {
+            Ok(counters) => self.metrics.set_kernel(counters),
+            Err(error) => tracing::warn!(%error, "the kernel's counters could not be read"),
+        }
+    }
+}
+
+/// Reads the kernel's verdicts as they come, for ever.
+#[expect(
+    deprecated,
+    reason = "INVARIANT: `Events` owns its descriptor and never replaces it; what replaced this call is unsafe"
+)]
+pub(crate) async fn follow(events: Events, shared: Arc<Shared>) -> std::io::Result<()> {
+    let mut events = AsyncFd::new(events)?;
+    let mut read = Vec::new();
+    loop {
+        let mut ready = events.readable_mut().await?;
+        ready.get_inner_mut().read(EVENTS_MAX, &mut read);
+        if read.len() < EVENTS_MAX {
+            ready.clear_ready();
+        }
+        let snapshot = shared.snapshot.load_full();
+        let records = read.drain(..).map(|event| record(&event, snapshot.revision()));
+        shared.flows.add_l4(records, &snapshot);
+        tokio::time::sleep(EVENTS_EVERY).await;
+    }
+}
+
+/// What a direct flow may do from now on.
+fn fate(snapshot: &Snapshot, flow: &Flow) -> Fate {
+    match snapshot.connection(flow).admission() {
+        Admission::Allow(_permit) => Fate::Keep,
+        Admission::Deny(..) => Fate::Revoke,
+        Admission::Inspect => Fate::RedirectRequired,
+    }
+}
+
+fn record(event: &KernelEvent, revision: u64) -> L4Record {
+    L4Record {
+        unix_ns: event.unix_ns,
+        source: event.source,
+        destination: event.destination,
+        identities: Some((event.source_identity, event.destination_identity)),
+        protocol: event.protocol,
+        direction: event.direction,
+        outcome: event.drop.map_or(L4Outcome::Allowed, |reason| L4Outcome::Dropped(reason.name())),
+        revision,
+        count: event.count,
+    }
+}

@@ -1,0 +1,27 @@
+//! The daemon: the shell around the pure crates. Only here are sockets, clocks, tasks and files.
+//!
+//! One thread per core runs connections (`worker`, `listener`, `pump`); the main thread runs everything that happens seldom:
+//! the publisher, the admin API, the metrics, the flow collector, the signals. They meet in `shared`.
+//!
+//! INVARIANT: no byte is written to a peer that a session did not ask for; nothing is decided here.
+//! INVARIANT: a snapshot is stored only after the kernel was made safe for it, and reported only after every live connection met it.
+//!
+//! Modules, lowest first; each imports only from those above it.
+
+mod admin;
+mod clock;
+mod connections;
+pub mod daemon;
+mod findings;
+mod flows;
+mod kernel;
+mod listener;
+mod metrics;
+mod publisher;
+mod pump;
+mod settings;
+mod shared;
+mod state;
+mod transport;
+mod upstream;
+mod worker;

@@ -1,0 +1,52 @@
+//! The daemon: reads its arguments and runs [`sluiced::daemon`].
+
+use clap::Parser;
+use sluiced::daemon;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const EXAMPLES: &str = "\
+Examples:
+  sluiced                                     the node file is /etc/sluice/node.toml
+  sluiced --config examples/laptop/node.toml  without root, where it says `mode = \"none\"`
+  sluiced --uninstall                         undo everything in the kernel
+
+Signals: SIGHUP reads the node file and the policies again; SIGTERM and SIGINT end it when
+its connections have ended, or after `[limits] drain_ms`. What is enforced in the kernel stays.
+
+Exit status: 0 ended by a signal, 1 the node file is not valid, 2 could not start.";
+
+/// Enforces network policy on this node: who may talk to whom in the kernel, what they may say in one proxy.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    /// The node file, TOML or YAML.
+    #[arg(long, value_name = "FILE", default_value = "/etc/sluice/node.toml")]
+    config: PathBuf,
+    /// Undo the kernel side (programs, maps, routes, sysctls) and say what was undone.
+    #[arg(long)]
+    uninstall: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.uninstall {
+        true => daemon::uninstall(&arguments.config).map(|undone| say(&mut io::stdout(), &undone)),
+        false => daemon::run(&arguments.config),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&mut io::stderr(), &failure.lines());
+            ExitCode::from(failure.status())
+        }
+    }
+}
+
+/// Where nobody listens, there is nobody to tell.
+fn say(to: &mut dyn Write, lines: &[String]) {
+    for line in lines {
+        drop(writeln!(to, "{line}"));
+    }
+}

@@ -1,0 +1,250 @@
+//! Brings changes of policy into force, one at a time, in one order.
+//!
+//! ```text
+//!   resolve ─► save ─► announce ─► kernel: stricter of both ─► store ─► every live connection judged again
+//!                                                                ─► direct flows judged again ─► kernel: new ─► in force
+//! ```
+//!
+//! INVARIANT: at no instant does a connection without a rule reach the network: redirect first, publish second, un-redirect last.
+//! INVARIANT: a number that stands for labels, and the number of a revision, are on disk before they are used.
+
+use crate::findings::{self, Findings};
+use crate::flows::{L4Outcome, L4Record};
+use crate::kernel::{Failure, Kernel};
+use crate::metrics::Metrics;
+use crate::settings;
+use crate::shared::Shared;
+use crate::state::{State, StateError};
+use config_node::Config;
+use policy_model::identity::Numbers;
+use policy_model::parse::Diagnostic;
+use policy_model::snapshot::Direction;
+use policy_model::{Inputs, Snapshot};
+use policy_watch::{PolicySet, Watcher};
+use proxy_core::Reason;
+use redirect::CutFlow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// Everything that one publisher needs; it owns the policy watcher.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) findings: Arc<Findings>,
+    pub(crate) state: Arc<State>,
+    pub(crate) kernel: Option<Kernel>,
+    pub(crate) watcher: Watcher,
+    pub(crate) policies: watch::Receiver<Arc<PolicySet>>,
+    /// One for each worker: the revision that all of its connections have met.
+    pub(crate) settled: Vec<watch::Receiver<u64>>,
+    pub(crate) node_addresses: Vec<IpAddr>,
+    pub(crate) config: Config,
+    pub(crate) numbers: Numbers,
+    /// The last revision that was given to a change, in force or not.
+    pub(crate) revision: u64,
+    pub(crate) in_force: Option<Inputs>,
+    /// A change that is not in force yet: it is tried again under its number while its inputs stay.
+    pub(crate) attempt: Option<Attempt>,
+    /// What is reported: the snapshot of the last change that is in force everywhere.
+    pub(crate) reported: watch::Sender<Arc<Snapshot>>,
+}
+
+/// One settled change on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempt {
+    inputs: Inputs,
+    snapshot: Arc<Snapshot>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// Another node file, read without problems: what of it can change in a running daemon does.
+#[derive(Debug)]
+pub(crate) struct Reload(pub(crate) Box<Config>);
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PublishError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Kernel(#[from] Failure),
+    #[error("the policies could not be resolved: {0}")]
+    Resolve(#[from] tokio::task::JoinError),
+}
+
+/// How long a report waits for workers that have not judged all their connections again.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+/// A change that failed is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+impl Publisher {
+    /// Follows its sources until they end.
+    pub(crate) async fn run(mut self, mut reloads: mpsc::Receiver<Reload>) {
+        let mut failed = false;
+        loop {
+            tokio::select! {
+                changed = self.policies.changed() => if changed.is_err() { return },
+                reload = reloads.recv() => match reload {
+                    Some(Reload(config)) => self.reload(*config).await,
+                    None => return,
+                },
+                () = tokio::time::sleep(RETRY_EVERY), if failed => {}
+            }
+            failed = match self.publish().await {
+                Ok(()) => false,
+                Err(error) => {
+                    tracing::warn!(%error, "a change of policy is not in force");
+                    true
+                }
+            };
+        }
+    }
+
+    async fn reload(&mut self, config: Config) {
+        self.watcher.reload().await;
+        let limits = settings::limits(&config);
+        self.shared.notices.send_modify(|notice| notice.limits = limits);
+        self.config.node.pod_networks = config.node.pod_networks;
+        self.config.node.addresses = config.node.addresses;
+        self.config.policies.allow_localhost = config.policies.allow_localhost;
+        self.config.endpoints = config.endpoints;
+    }
+
+    /// Brings what the sources say now into force, where it differs from what is.
+    pub(crate) async fn publish(&mut self) -> Result<(), PublishError> {
+        let begun = Instant::now();
+        let policies = Arc::clone(&self.policies.borrow_and_update());
+        self.report_policies(&policies);
+        let inputs = settings::inputs(&self.config, &self.node_addresses, &policies.policies);
+        if self.in_force.as_ref() == Some(&inputs) {
+            return Ok(());
+        }
+        let attempt = match self.attempt.take() {
+            Some(attempt) if attempt.inputs == inputs => attempt,
+            Some(_) | None => self.resolve(inputs).await?,
+        };
+        let result = self.bring_into_force(&attempt.snapshot).await;
+        match &result {
+            Ok(()) => self.report_in_force(attempt, begun),
+            Err(error) => {
+                // A half-applied change is the stricter of both; the next one starts from it.
+                self.in_force = None;
+                self.attempt = Some(attempt);
+                self.metrics.apply_failed.add(1);
+                self.findings.set_kernel(Some(error.to_string()));
+            }
+        }
+        result
+    }
+
+    /// The next revision, with its numbers on disk.
+    async fn resolve(&mut self, inputs: Inputs) -> Result<Attempt, PublishError> {
+        let (previous, state) = (self.shared.snapshot.load_full(), Arc::clone(&self.state));
+        let (before, revision) = (self.numbers.clone(), self.revision + 1);
+        let resolve = move || -> Result<_, StateError> {
+            let mut numbers = before.clone();
+            let (snapshot, diagnostics) =
+                policy_model::resolve(Some(&previous), &inputs, &mut numbers, revision);
+            if numbers != before {
+                state.save_numbers(&numbers)?;
+            }
+            state.save_revision(revision)?;
+            Ok((Attempt { inputs, snapshot: Arc::new(snapshot), diagnostics }, numbers))
+        };
+        let (attempt, numbers) = tokio::task::spawn_blocking(resolve).await??;
+        self.numbers = numbers;
+        self.revision = revision;
+        Ok(attempt)
+    }
+
+    async fn bring_into_force(&self, snapshot: &Arc<Snapshot>) -> Result<(), PublishError> {
+        let revision = snapshot.revision();
+        self.shared.announce(revision);
+        if let Some(kernel) = &self.kernel
+            && let Err(error) = kernel.before(redirect::plan::plan(snapshot)).await
+        {
+            self.shared.withdraw();
+            return Err(error.into());
+        }
+        self.shared.snapshot.store(Arc::clone(snapshot));
+        self.shared.notices.send_modify(|notice| notice.revision = revision);
+        self.settle(revision).await;
+        if let Some(kernel) = &self.kernel {
+            let cut = kernel.judge(Arc::clone(snapshot)).await?;
+            self.record_cut(&cut, snapshot);
+            kernel.after().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every live connection was judged under this revision, or for [`SETTLE_MAX`].
+    async fn settle(&self, revision: u64) {
+        let all = async {
+            for settled in &self.settled {
+                // A worker that has ended has no connections.
+                drop(settled.clone().wait_for(|settled| *settled >= revision).await);
+            }
+        };
+        if tokio::time::timeout(SETTLE_MAX, all).await.is_err() {
+            self.metrics.settle_late.add(1);
+            tracing::warn!(revision, "some connections have not met the revision yet");
+        }
+    }
+
+    fn record_cut(&self, cut: &[CutFlow], snapshot: &Snapshot) {
+        let records = cut.iter().map(|flow| {
+            let reason = if flow.redirect_required { Reason::RedirectRequired } else { Reason::Revoked };
+            L4Record {
+                unix_ns: crate::clock::unix_ns(),
+                source: flow.client,
+                destination: flow.server,
+                identities: None,
+                protocol: flow.protocol.0,
+                direction: Direction::Ingress,
+                outcome: L4Outcome::Cut(reason.name()),
+                revision: snapshot.revision(),
+                count: 1,
+            }
+        });
+        self.shared.flows.add_l4(records, snapshot);
+    }
+
+    fn report_policies(&self, set: &PolicySet) {
+        use policy_watch::Instead;
+        let refused = set.reports.iter().filter(|report| report.instead != Instead::AsWritten);
+        self.metrics.policies_refused.store(refused.clone().count(), Ordering::Relaxed);
+        self.findings.set_policies(set);
+        for report in refused {
+            let first = report.diagnostics.first();
+            tracing::warn!(
+                file = %report.file.display(),
+                line = first.map(|d| d.line),
+                field = first.map(|d| d.field.as_str()),
+                problem = first.map(|d| d.message.as_str()),
+                "a policy is not in force as written"
+            );
+        }
+    }
+
+    fn report_in_force(&mut self, attempt: Attempt, begun: Instant) {
+        let Attempt { inputs, snapshot, diagnostics } = attempt;
+        self.findings.set_kernel(None);
+        self.findings.set_resolve(&diagnostics);
+        self.findings.set_enforcement(findings::not_enforced(&self.config, &snapshot));
+        self.metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());
+        self.metrics.revision.store(snapshot.revision(), Ordering::Relaxed);
+        tracing::info!(
+            revision = snapshot.revision(),
+            policies = snapshot.policies().len(),
+            endpoints = snapshot.endpoints().len(),
+            milliseconds = begun.elapsed().as_secs_f64() * 1e3,
+            "revision in force"
+        );
+        let _before = self.reported.send_replace(snapshot);
+        self.in_force = Some(inputs);
+    }
+}

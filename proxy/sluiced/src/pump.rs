@@ -1,0 +1,471 @@
+//! One connection as one future: moves bytes between two sockets and the session that judges them.
+//!
+//! ```text
+//!   Waiting ──snapshot──► Live ──Reset──► Aborted ──nothing left for the client, or time──► gone
+//!      └──too late──► gone  └──over and everything sent──► gone
+//! ```
+//!
+//! It reads into the worker's buffer, shows the bytes to the session, and carries out its steps in order; forwarded bytes are
+//! written from where they were read. Only what a peer does not take, and what the session has not consumed, is kept here.
+//!
+//! INVARIANT: a side is not read while bytes wait for the other one: memory is bounded by one buffer a direction.
+//! INVARIANT: the registry entry is left, and the record made, also when the future is dropped.
+
+mod half;
+mod steps;
+mod timer;
+
+use crate::connections::Key;
+use crate::transport::Transport;
+use crate::upstream;
+use crate::worker::{Hot, Worker};
+use half::{Broken, Finish, Half};
+use policy_model::Snapshot;
+use proxy_core::record::{ClientAddr, Now, OrigDst, Upstream};
+use proxy_core::session::{Cx, Dialled, End, Ending};
+use proxy_core::{Session, Side};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use steps::Farewell;
+use timer::Timer;
+
+/// The future of one connection.
+#[derive(Debug)]
+pub(crate) struct Pump {
+    worker: Rc<Worker>,
+    key: Key,
+    connection: Connection,
+}
+
+/// Who is connected to what.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) client: ClientAddr,
+    pub(crate) destination: OrigDst,
+    pub(crate) upstream: Upstream,
+}
+
+#[derive(Debug)]
+struct Connection {
+    /// `None` once the server is dialled: nobody asks any more.
+    ends: Option<Box<Ends>>,
+    /// `None` until it is judged for the first time.
+    session: Option<Session>,
+    judged: u64,
+    phase: Phase,
+    client: Option<Transport>,
+    server: Server,
+    from_client: Half,
+    from_server: Half,
+    timer: Timer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Waiting,
+    Live,
+    /// The session asked for an abort; what was queued for the client behind a `Finish` is still sent.
+    Aborted,
+}
+
+#[derive(Debug)]
+enum Server {
+    Closed,
+    Dialling(Transport),
+    /// The session has not been told yet.
+    Failed(Dialled),
+    NotDialled,
+    Open(Transport),
+}
+
+/// What one poll works with.
+struct Env<'a, 'task> {
+    worker: &'a Worker,
+    hot: &'a mut Hot,
+    snapshot: &'a Snapshot,
+    now: Now,
+    task: &'a mut Context<'task>,
+}
+
+/// What came of one look at everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Again,
+    Idle,
+    Over,
+}
+
+/// Looks at everything before others get their turn.
+const TURNS_MAX: usize = 16;
+/// Bytes that wait for a peer while we go on reading from it: one buffer of forwarded ones, and answers of our own.
+const QUEUE_BYTES_MAX: usize = 256 * 1024;
+/// A connection that came ahead of its snapshot waits this long for it.
+const SNAPSHOT_WAIT_NS_MAX: u64 = 1_000_000_000;
+/// What was promised to a client before an abort may take this long to be taken.
+const LAST_WORD_NS_MAX: u64 = 2_000_000_000;
+
+impl Pump {
+    /// Registers the connection; it is judged when it is polled first.
+    pub(crate) fn new(worker: Rc<Worker>, client: Transport, ends: Ends) -> Self {
+        let key = worker.connections.borrow_mut().enter();
+        let connection = Connection {
+            ends: Some(Box::new(ends)),
+            session: None,
+            judged: 0,
+            phase: Phase::Waiting,
+            client: Some(client),
+            server: Server::NotDialled,
+            from_client: Half::default(),
+            from_server: Half::default(),
+            timer: Timer::default(),
+        };
+        Self { worker, key, connection }
+    }
+}
+
+impl Future for Pump {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let worker = &*this.worker;
+        worker.connections.borrow_mut().waker(this.key, task.waker());
+        let snapshot = worker.shared.snapshot.load();
+        let mut env = Env {
+            worker,
+            hot: &mut worker.hot.borrow_mut(),
+            snapshot: &snapshot,
+            now: worker.shared.clock.now(),
+            task,
+        };
+        let judged = this.connection.judged;
+        let poll = this.connection.poll(&mut env);
+        if judged != this.connection.judged {
+            worker.connections.borrow_mut().judged(this.key, this.connection.judged);
+            worker.report();
+        }
+        poll
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        let worker = &*self.worker;
+        if let Some(session) = &mut self.connection.session
+            && let Ok(mut hot) = worker.hot.try_borrow_mut()
+        {
+            let (hot, snapshot) = (&mut *hot, worker.shared.snapshot.load());
+            let at_rest = session.is_at_rest();
+            session.end(Ending::Draining, &mut hot.cx(&snapshot, worker.shared.clock.now()));
+            // A connection at rest is closed rather than reset: its client asks again on another one.
+            if steps::record_all(worker, hot) == Farewell::Reset && !at_rest {
+                self.connection.reset();
+            }
+        }
+        worker.connections.borrow_mut().leave(self.key);
+        worker.shared.live.leave();
+        worker.report();
+    }
+}
+
+impl Hot {
+    fn cx<'a>(&'a mut self, snapshot: &'a Snapshot, now: Now) -> Cx<'a> {
+        Cx { now, snapshot, limits: &self.limits, steps: &mut self.steps, scratch: &mut self.scratch }
+    }
+}
+
+impl Connection {
+    fn poll(&mut self, env: &mut Env<'_, '_>) -> Poll<()> {
+        for _ in 0..TURNS_MAX {
+            let turn = match self.phase {
+                Phase::Waiting => self.open(env),
+                Phase::Live => self.live(env),
+                Phase::Aborted => self.abort(env),
+            };
+            match turn {
+                Turn::Again => {}
+                Turn::Idle => return Poll::Pending,
+                Turn::Over => return Poll::Ready(()),
+            }
+        }
+        env.task.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Judges the connection for the first time, under a snapshot that is not older than what the kernel was told.
+    fn open(&mut self, env: &mut Env<'_, '_>) -> Turn {
+        if env.worker.shared.announced() > env.snapshot.revision() {
+            return self.wait_for_snapshot(env);
+        }
+        let Some(ends) = &self.ends else { return Turn::Over };
+        self.timer.set_own(u64::MAX);
+        self.phase = Phase::Live;
+        self.judged = env.snapshot.revision();
+        self.session = Some(Session::open(ends.client, ends.destination, &mut env.cx()));
+        self.carry_out(env, &[]);
+        Turn::Again
+    }
+
+    fn wait_for_snapshot(&mut self, env: &mut Env<'_, '_>) -> Turn {
+        let events = &env.worker.counters.events;
+        if self.timer.own() == u64::MAX {
+            events.snapshot_waited.add(1);
+            self.timer.set_own(env.now.mono_ns.saturating_add(SNAPSHOT_WAIT_NS_MAX));
+        }
+        if !self.timer.own_is_due(env) {
+            return Turn::Idle;
+        }
+        events.snapshot_late.add(1);
+        if let Some(ends) = &self.ends {
+            env.worker.refuse(env.hot, ends, proxy_core::Reason::SnapshotLate, env.snapshot, env.now);
+        }
+        self.reset();
+        Turn::Over
+    }
+
+    fn live(&mut self, env: &mut Env<'_, '_>) -> Turn {
+        let mut busy = self.rejudge(env);
+        busy |= self.wake(env);
+        busy |= self.dialled(env);
+        busy |= self.flush(env, Side::Client);
+        busy |= self.flush(env, Side::Server);
+        for side in [Side::Client, Side::Server] {
+            if self.phase == Phase::Live {
+                busy |= self.show_again(env, side);
+                busy |= self.read(env, side);
+            }
+        }
+        if self.phase != Phase::Live || busy {
+            return Turn::Again;
+        }
+        match self.may_close(env) {
+            true => Turn::Over,
+            false => Turn::Idle,
+        }
+    }
+
+    /// Nothing is left to do, or nothing that a drain waits for.
+    fn may_close(&self, env: &Env<'_, '_>) -> bool {
+        let Some(session) = &self.session else { return true };
+        let finished = session.is_over() || (env.worker.shared.is_draining() && session.is_at_rest());
+        finished && !self.has_queued()
+    }
+
+    fn rejudge(&mut self, env: &mut Env<'_, '_>) -> bool {
+        let newer = env.snapshot.revision() > self.judged;
+        if newer {
+            self.judged = env.snapshot.revision();
+            self.tell(env, |session, cx| session.on_snapshot(cx));
+        }
+        newer
+    }
+
+    fn wake(&mut self, env: &mut Env<'_, '_>) -> bool {
+        let due = self.timer.session_is_due(env);
+        if due {
+            self.tell(env, Session::on_timer);
+        }
+        due
+    }
+
+    /// Whether the dial ended, one way or the other.
+    fn dialled(&mut self, env: &mut Env<'_, '_>) -> bool {
+        let result = match &self.server {
+            Server::Dialling(transport) => match transport.poll_connected(env.task) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(())) => Dialled::Connected,
+                Poll::Ready(Err(error)) => upstream::failure(&error),
+            },
+            Server::Failed(result) => *result,
+            Server::Closed | Server::NotDialled | Server::Open(_) => return false,
+        };
+        self.server = match (std::mem::replace(&mut self.server, Server::Closed), result) {
+            (Server::Dialling(transport), Dialled::Connected) => Server::Open(transport),
+            _failed => Server::Closed,
+        };
+        self.tell(env, |session, cx| session.on_dialled(result, cx));
+        true
+    }
+
+    /// Calls the session without bytes.
+    fn tell(&mut self, env: &mut Env<'_, '_>, what: impl FnOnce(&mut Session, &mut Cx<'_>)) {
+        if let Some(session) = &mut self.session {
+            what(session, &mut env.cx());
+        }
+        self.carry_out(env, &[]);
+    }
+
+    /// Shows kept bytes once the session wants them.
+    fn show_again(&mut self, env: &mut Env<'_, '_>, side: Side) -> bool {
+        if !self.half(side).blocked || !self.may_take(side) {
+            return false;
+        }
+        let kept = self.half_mut(side).take_kept();
+        self.feed(env, side, kept);
+        true
+    }
+
+    fn read(&mut self, env: &mut Env<'_, '_>, side: Side) -> bool {
+        if self.half(side).ended || !self.may_take(side) {
+            return false;
+        }
+        if let Some(busy) = self.splice(env, side) {
+            return busy;
+        }
+        let Some(transport) = transport(&mut self.client, &mut self.server, side) else { return false };
+        let read = match transport.poll_read(env.task, &mut env.hot.buffer) {
+            Poll::Pending => return false,
+            Poll::Ready(read) => read,
+        };
+        match read {
+            // The reset was told to a write, and is told only once.
+            Ok(0) if self.half(side.other()).broken == Broken::ByReset => self.ended(env, side, End::Reset),
+            Ok(0) => self.ended(env, side, End::Fin),
+            Ok(n) => self.took(env, side, n),
+            Err(_reset) => self.ended(env, side, End::Reset),
+        }
+        true
+    }
+
+    /// `n` bytes are in the worker's buffer.
+    fn took(&mut self, env: &mut Env<'_, '_>, side: Side, n: usize) {
+        let buffer = std::mem::take(&mut env.hot.buffer);
+        let new = buffer.get(..n).unwrap_or_default();
+        let mut kept = self.half_mut(side).take_kept();
+        if kept.is_empty() {
+            let consumed = self.show(env, side, new);
+            self.half_mut(side).keep(new.get(consumed..).unwrap_or_default());
+            env.hot.buffer = buffer;
+        } else {
+            kept.extend_from_slice(new);
+            env.hot.buffer = buffer;
+            self.feed(env, side, kept);
+        }
+    }
+
+    /// Shows bytes that are ours, and keeps the rest of them.
+    fn feed(&mut self, env: &mut Env<'_, '_>, side: Side, mut bytes: Vec<u8>) {
+        let consumed = self.show(env, side, &bytes);
+        if consumed == bytes.len() {
+            bytes = Vec::new();
+        } else {
+            drop(bytes.drain(..consumed));
+        }
+        self.half_mut(side).put_back_kept(bytes);
+    }
+
+    /// Shows bytes to the session, or moves them past it where it asked for that. Returns how many are done with.
+    fn show(&mut self, env: &mut Env<'_, '_>, side: Side, bytes: &[u8]) -> usize {
+        let mut done = 0;
+        self.half_mut(side).blocked = false;
+        loop {
+            done += self.pass_unseen(env, side, bytes.get(done..).unwrap_or_default());
+            let rest = bytes.get(done..).unwrap_or_default();
+            if rest.is_empty() || self.phase != Phase::Live {
+                return done;
+            }
+            if !self.wants(side) {
+                self.half_mut(side).blocked = true;
+                return done;
+            }
+            let Some(session) = &mut self.session else { return done };
+            let consumed = session.on_bytes(side, rest, &mut env.cx());
+            self.carry_out(env, rest);
+            done += consumed;
+            if self.half(side).unseen() == 0 {
+                self.half_mut(side).blocked = done < bytes.len() && !self.wants(side);
+                return done;
+            }
+        }
+    }
+
+    fn wants(&self, side: Side) -> bool {
+        self.session.as_ref().is_some_and(|session| session.wants(side))
+    }
+
+    fn ended(&mut self, env: &mut Env<'_, '_>, side: Side, end: End) {
+        self.half_mut(side).ended = true;
+        self.tell(env, |session, cx| session.on_end(side, end, cx));
+    }
+
+    /// Whether the session would take bytes of this side, and there is room for what it makes of them.
+    fn may_take(&self, side: Side) -> bool {
+        let wanted = self.half(side).unseen() > 0 || self.wants(side);
+        // The other direction may wait: a peer that only sends must not be held up by what it does not read,
+        // unless that is our own answers, which would pile up.
+        wanted && self.half(side).is_drained() && self.half(side.other()).queued() <= QUEUE_BYTES_MAX
+    }
+
+    fn has_queued(&self) -> bool {
+        !self.from_client.is_drained() || !self.from_server.is_drained()
+    }
+
+    /// After a `Reset`: the server is cut at once, the client too unless a last word was promised to it.
+    fn abort(&mut self, env: &mut Env<'_, '_>) -> Turn {
+        self.reset_server();
+        if self.timer.own() == u64::MAX {
+            self.timer.set_own(env.now.mono_ns.saturating_add(LAST_WORD_NS_MAX));
+        }
+        if self.from_server.finish != Finish::Not {
+            let _busy = self.send_queued(env, Side::Client);
+            if !self.from_server.is_drained() && !self.timer.own_is_due(env) {
+                return Turn::Idle;
+            }
+        }
+        if self.from_server.finish != Finish::Done {
+            self.reset();
+        }
+        Turn::Over
+    }
+
+    fn reset(&mut self) {
+        self.client.take().into_iter().for_each(Transport::reset);
+        self.reset_server();
+    }
+
+    fn reset_server(&mut self) {
+        if let Server::Open(transport) | Server::Dialling(transport) =
+            std::mem::replace(&mut self.server, Server::Closed)
+        {
+            transport.reset();
+        }
+    }
+}
+
+impl Env<'_, '_> {
+    fn cx(&mut self) -> Cx<'_> {
+        self.hot.cx(self.snapshot, self.now)
+    }
+}
+
+/// The socket of a side, where it is open.
+fn transport<'a>(
+    client: &'a mut Option<Transport>,
+    server: &'a mut Server,
+    side: Side,
+) -> Option<&'a mut Transport> {
+    match side {
+        Side::Client => client.as_mut(),
+        Side::Server => match server {
+            Server::Open(transport) => Some(transport),
+            Server::Closed | Server::Dialling(_) | Server::Failed(_) | Server::NotDialled => None,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(
+            size_of::<Pump>() <= 512,
+            "{} bytes, {} of them the session's",
+            size_of::<Pump>(),
+            size_of::<Session>()
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! The node file's values in the forms that the parts of the daemon take them.
+
+use config_node::{Config, Mode};
+use policy_model::cidr::Prefix;
+use policy_model::inputs::{EndpointInputs, Inputs, NodeInputs};
+use policy_model::labels::{Label, LabelSet};
+use policy_model::rule::{Policy, Protocol};
+use proxy_core::Limits;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+pub(crate) fn limits(config: &Config) -> Limits {
+    let limits = &config.limits;
+    Limits {
+        http: parsers::http1::Limits {
+            head_bytes_max: limits.head_bytes,
+            fields_max: limits.header_fields,
+            chunk_line_bytes_max: limits.chunk_line_bytes,
+            trailer_bytes_max: limits.trailer_bytes,
+        },
+        head_ns_max: nanoseconds(limits.head_ms),
+        pipelined_max: limits.pipelined_requests,
+        swallow_bytes_max: limits.swallow_bytes,
+        swallow_ns_max: nanoseconds(limits.swallow_ms),
+        dial_ns_max: nanoseconds(limits.dial_ms),
+    }
+}
+
+fn nanoseconds(milliseconds: u64) -> u64 {
+    milliseconds.saturating_mul(1_000_000)
+}
+
+/// `0` asks for one a core.
+pub(crate) fn workers(config: &Config) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+    if config.limits.workers == 0 { cores() } else { config.limits.workers }
+}
+
+pub(crate) fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Ebpf => "ebpf",
+        Mode::None => "none",
+    }
+}
+
+/// Everything that a snapshot is made from.
+pub(crate) fn inputs(config: &Config, node_addresses: &[IpAddr], policies: &[Arc<Policy>]) -> Inputs {
+    let addresses = if config.node.addresses.is_empty() { node_addresses } else { &config.node.addresses };
+    let pods: Vec<IpAddr> = config.endpoints.iter().flat_map(|endpoint| endpoint.addresses.clone()).collect();
+    Inputs {
+        node: NodeInputs {
+            name: config.node.name.as_str().into(),
+            pod_networks: config.node.pod_networks.iter().filter_map(|(a, l)| Prefix::new(*a, *l)).collect(),
+            addresses: addresses.iter().copied().filter(|address| !pods.contains(address)).collect(),
+            allow_localhost: config.policies.allow_localhost,
+        },
+        endpoints: config.endpoints.iter().map(endpoint).collect(),
+        policies: policies.to_vec(),
+    }
+}
+
+fn endpoint(endpoint: &config_node::Endpoint) -> EndpointInputs {
+    EndpointInputs {
+        name: endpoint.name.as_str().into(),
+        namespace: endpoint.namespace.as_str().into(),
+        interface: endpoint.interface.as_deref().map(Into::into),
+        addresses: endpoint.addresses.clone(),
+        labels: labels(endpoint),
+        named_ports: named_ports(&endpoint.named_ports),
+    }
+}
+
+/// `source:key` -> value; the node file's reader has added those that every pod has.
+fn labels(endpoint: &config_node::Endpoint) -> LabelSet {
+    let label = |(name, value): (&String, &String)| {
+        let (source, key) = name.split_once(':').unwrap_or(("k8s", name));
+        Label::new(source, key, value)
+    };
+    endpoint.labels.iter().map(label).collect()
+}
+
+fn named_ports(written: &BTreeMap<String, (u16, String)>) -> BTreeMap<Box<str>, (u16, Protocol)> {
+    let protocol = |name: &str| match name {
+        "UDP" => Protocol::UDP,
+        "SCTP" => Protocol::SCTP,
+        _tcp => Protocol::TCP,
+    };
+    // Policies name ports without regard to case; their reader has made the names lower-case.
+    written.iter().map(|(name, (port, p))| (name.to_ascii_lowercase().into(), (*port, protocol(p)))).collect()
+}
+
+/// The addresses of this machine's interfaces, as the kernel's own tables list them.
+pub(crate) fn interface_addresses() -> Vec<IpAddr> {
+    let table = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let mut addresses: Vec<IpAddr> = local_v4(&table("/proc/net/fib_trie")).map(Into::into).collect();
+    addresses.extend(local_v6(&table("/proc/net/if_inet6")).map(IpAddr::from));
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// A leaf (`|-- 127.0.0.1`) is followed by what holds for it (`/32 host LOCAL`).
+fn local_v4(fib_trie: &str) -> impl Iterator<Item = Ipv4Addr> {
+    let lines = fib_trie.lines().map(str::trim);
+    lines.clone().zip(lines.skip(1)).filter_map(|(leaf, meaning)| {
+        let address = leaf.strip_prefix("|-- ")?.parse().ok()?;
+        (meaning == "/32 host LOCAL").then_some(address)
+    })
+}
+
+/// The first column, 32 hexadecimal digits.
+fn local_v6(if_inet6: &str) -> impl Iterator<Item = Ipv6Addr> {
+    let bits = |line: &str| u128::from_str_radix(line.split_whitespace().next()?, 16).ok();
+    if_inet6.lines().filter_map(bits).map(Ipv6Addr::from_bits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_the_machine() {
+        let fib_trie = "Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 127.0.0.0\n        /8 host LOCAL\n     |-- 127.0.0.1\n        \
+                        /32 host LOCAL\n     |-- 10.1.2.3\n        /32 host LOCAL\n     |-- 10.1.2.255\n        /32 link BROADCAST\n";
+        let found: Vec<_> = local_v4(fib_trie).collect();
+        assert_eq!(found, [Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 1, 2, 3)]);
+        let if_inet6 = "00000000000000000000000000000001 01 80 10 80       lo\n";
+        assert_eq!(local_v6(if_inet6).collect::<Vec<_>>(), [Ipv6Addr::LOCALHOST]);
+    }
+}

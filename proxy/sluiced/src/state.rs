@@ -1,0 +1,131 @@
+//! What must outlive the process: the number of the last revision, and which number stands for which labels.
+//!
+//! INVARIANT: a file is replaced whole, and is on disk before what it says is used.
+
+use policy_model::identity::Numbers;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The state directory, held by this process alone.
+#[derive(Debug)]
+pub(crate) struct State {
+    directory: PathBuf,
+    _lock: File,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    #[error("`{}` is in use by another sluiced: stop it, or give this one its own `[node] state_directory`", .0.display())]
+    InUse(PathBuf),
+    #[error("`{}`: {}", .0.display(), .1)]
+    Io(PathBuf, io::Error),
+    #[error("`{}` does not hold what sluiced wrote there ({}): restore it, or delete it after `sluice uninstall`", .0.display(), .1)]
+    Unreadable(PathBuf, String),
+}
+
+impl State {
+    pub(crate) fn open(directory: &Path) -> Result<Self, StateError> {
+        let at = |error| StateError::Io(directory.into(), error);
+        fs::create_dir_all(directory).map_err(at)?;
+        let lock = File::create(directory.join("lock")).map_err(at)?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
+            rustix::io::Errno::WOULDBLOCK => StateError::InUse(directory.into()),
+            other => at(other.into()),
+        })?;
+        Ok(Self { directory: directory.into(), _lock: lock })
+    }
+
+    /// 0 where there was none.
+    pub(crate) fn revision(&self) -> Result<u64, StateError> {
+        let path = self.path(Self::REVISION);
+        let Some(text) = read(&path)? else { return Ok(0) };
+        text.trim().parse().map_err(|error| StateError::Unreadable(path, format!("{error}")))
+    }
+
+    pub(crate) fn save_revision(&self, revision: u64) -> Result<(), StateError> {
+        self.replace(Self::REVISION, format!("{revision}\n").as_bytes())
+    }
+
+    pub(crate) fn numbers(&self) -> Result<Numbers, StateError> {
+        let path = self.path(Self::NUMBERS);
+        let Some(text) = read(&path)? else { return Ok(Numbers::default()) };
+        serde_json::from_str(&text).map_err(|error| StateError::Unreadable(path, format!("{error}")))
+    }
+
+    pub(crate) fn save_numbers(&self, numbers: &Numbers) -> Result<(), StateError> {
+        let text = serde_json::to_vec(numbers)
+            .map_err(|error| StateError::Unreadable(self.path(Self::NUMBERS), format!("{error}")))?;
+        self.replace(Self::NUMBERS, &text)
+    }
+
+    const NUMBERS: &str = "identities.json";
+    const REVISION: &str = "revision";
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
+        let (path, next) = (self.path(name), self.path(&format!("{name}.next")));
+        let write = || {
+            let mut file = File::create(&next)?;
+            file.write_all(content)?;
+            file.sync_data()?;
+            fs::rename(&next, &path)
+        };
+        write().map_err(|error| StateError::Io(path.clone(), error))
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, StateError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StateError::Io(path.into(), error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(name: &str) -> PathBuf {
+        let directory = std::env::temp_dir().join(format!("sluiced-state-{}-{name}", std::process::id()));
+        drop(fs::remove_dir_all(&directory));
+        directory
+    }
+
+    #[test]
+    fn what_is_saved_is_there_again() {
+        let directory = directory("saved");
+        let state = State::open(&directory).unwrap();
+        assert_eq!((state.revision().unwrap(), state.numbers().unwrap()), (0, Numbers::default()));
+        state.save_revision(7).unwrap();
+        state.save_numbers(&Numbers::default()).unwrap();
+        drop(state);
+        let state = State::open(&directory).unwrap();
+        assert_eq!((state.revision().unwrap(), state.numbers().unwrap()), (7, Numbers::default()));
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn one_process_at_a_time() {
+        let directory = directory("lock");
+        let _state = State::open(&directory).unwrap();
+        assert!(matches!(State::open(&directory), Err(StateError::InUse(_))));
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn what_is_not_ours_is_not_guessed_at() {
+        let directory = directory("foreign");
+        let state = State::open(&directory).unwrap();
+        fs::write(directory.join("revision"), "seven").unwrap();
+        fs::write(directory.join("identities.json"), "{").unwrap();
+        assert!(matches!(state.revision(), Err(StateError::Unreadable(..))));
+        assert!(matches!(state.numbers(), Err(StateError::Unreadable(..))));
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

@@ -1,0 +1,158 @@
+//! Start, reload, restart, the admin API and the totals.
+
+use crate::common::{Backend, Daemon, L4, L7, OK, Plan};
+use rustix::process::Signal;
+use std::fs;
+use std::io::ErrorKind;
+
+fn plan(backend: &Backend, policy: &str) -> Plan {
+    Plan { policies: vec![("a.yaml", policy.to_owned())], limits: String::new(), backend: backend.address }
+}
+
+const BROKEN: &str = "kind: CiliumNetworkPolicy\nspec: [";
+
+#[test]
+fn an_invalid_node_file_is_explained() {
+    let backend = Backend::start();
+    let limits = "conections = 5".to_owned();
+    let exit = Daemon::start_and_fail(&Plan { limits, ..plan(&backend, OK) });
+    assert_eq!(exit.status, Some(1));
+    assert!(exit.stderr.contains("node.toml:"), "{}", exit.stderr);
+    assert!(exit.stderr.contains("conections"), "{}", exit.stderr);
+}
+
+#[test]
+fn a_policy_that_was_never_readable_keeps_the_daemon_from_starting() {
+    let backend = Backend::start();
+    let exit = Daemon::start_and_fail(&plan(&backend, BROKEN));
+    assert_eq!(exit.status, Some(2));
+    assert!(exit.stderr.contains("a.yaml"), "{}", exit.stderr);
+}
+
+#[test]
+fn after_a_restart_the_last_accepted_text_is_in_force_and_the_revision_has_grown() {
+    let backend = Backend::start();
+    let mut daemon = Daemon::start(&plan(&backend, L7));
+    let first = daemon.revision;
+    daemon.apply("a.yaml", OK);
+    let landed = daemon.revision;
+    assert_eq!(landed, first + 1);
+    let identities = daemon.get("/v1/identities");
+    daemon.write_policy("a.yaml", BROKEN);
+    let daemon = daemon.restart(Signal::TERM);
+    assert!(daemon.revision > landed, "{} after {landed}", daemon.revision);
+    assert_eq!(daemon.get("/v1/identities"), identities);
+    let mut client = daemon.connect(Daemon::TIEFIGHTER);
+    assert_eq!((client.ask("GET", "/ok").status, client.ask("GET", "/no").status), (200, 403));
+}
+
+#[test]
+fn killed_and_started_again() {
+    let backend = Backend::start();
+    let daemon = Daemon::start(&plan(&backend, OK)).restart(Signal::KILL);
+    assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 200);
+}
+
+#[test]
+fn a_reload_follows_endpoints_and_limits() {
+    let backend = Backend::start();
+    let mut daemon = Daemon::start(&plan(&backend, L4));
+    assert_eq!(daemon.connect(Daemon::XWING).end(), Err(ErrorKind::ConnectionReset));
+    let text = fs::read_to_string(daemon.node_file()).unwrap();
+    fs::write(daemon.node_file(), text.replace("alliance", "empire")).unwrap();
+    daemon.signal(Signal::HUP);
+    let _revision = daemon.wait_for_revision();
+    assert_eq!(daemon.connect(Daemon::XWING).ask("GET", "/").status, 200);
+}
+
+#[test]
+fn a_broken_node_file_changes_nothing_and_is_reported() {
+    let backend = Backend::start();
+    let mut daemon = Daemon::start(&plan(&backend, OK));
+    let before = daemon.revision;
+    let text = fs::read_to_string(daemon.node_file()).unwrap();
+    fs::write(daemon.node_file(), text.replace("[node]", "[nodes]")).unwrap();
+    daemon.signal(Signal::HUP);
+    let reload = daemon.wait_for("node file read again");
+    assert!(reload["problems"].as_u64().unwrap() > 0);
+    let status = daemon.get("/v1/status");
+    assert_eq!((&status["ok"], &status["revision"]), (&false.into(), &before.into()));
+    assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 200);
+}
+
+#[test]
+fn a_change_that_changes_nothing_is_no_revision() {
+    let backend = Backend::start();
+    let mut daemon = Daemon::start(&plan(&backend, OK));
+    let before = daemon.revision;
+    daemon.write_policy("a.yaml", &format!("# a remark\n{OK}"));
+    daemon.apply("a.yaml", L7);
+    assert_eq!(daemon.revision, before + 1);
+}
+
+#[test]
+fn endpoints_and_policies_are_shown() {
+    let backend = Backend::start();
+    let daemon = Daemon::start(&plan(&backend, L7));
+    let endpoints = daemon.get("/v1/endpoints");
+    let deathstar = daemon.get("/v1/endpoints/default/deathstar-1");
+    assert_eq!(endpoints.as_array().unwrap().len(), 3);
+    assert!(endpoints.as_array().unwrap().contains(&deathstar));
+    assert_eq!(deathstar["ingress_enforcement"], "Enabled");
+    assert_eq!(deathstar["egress_enforcement"], "Disabled");
+    assert_eq!(daemon.get("/v1/endpoints/xwing")["ingress_enforcement"], "Disabled");
+    let policies = daemon.get("/v1/policies");
+    assert_eq!(policies["revision"], daemon.revision);
+    let rules = &policies["rules"][0]["ingress"][0]["toPorts"][0]["rules"]["http"][0];
+    assert_eq!(rules["path"], "/v1/request-landing");
+    assert!(daemon.get("/v1/endpoints/nobody")["error"].as_str().unwrap().contains("nobody"));
+}
+
+#[test]
+fn a_governed_port_without_a_listener_is_not_enforced() {
+    let backend = Backend::start();
+    let daemon = Daemon::start(&plan(&backend, &L4.replace("\"80\"", "\"81\"")));
+    let status = daemon.get("/v1/status");
+    assert_eq!(status["ok"], false);
+    let message = status["findings"][0]["message"].as_str().unwrap();
+    assert!(message.contains("port 81/TCP") && message.contains("not enforced"), "{message}");
+}
+
+#[test]
+fn all_is_well() {
+    let backend = Backend::start();
+    let daemon = Daemon::start(&plan(&backend, L7));
+    let status = daemon.get("/v1/status");
+    assert_eq!((&status["ok"], &status["findings"]), (&true.into(), &serde_json::json!([])));
+    assert_eq!((&status["mode"], &status["policies"]), (&"none".into(), &1.into()));
+}
+
+#[test]
+fn totals_equal_the_client_s_own() {
+    let backend = Backend::start();
+    let daemon = Daemon::start(&plan(&backend, OK));
+    let records = daemon.follow("kind=http-request");
+    let clients: Vec<_> = (0..4).map(|_| daemon.connect(Daemon::TIEFIGHTER)).collect();
+    let answered = std::thread::scope(|scope| {
+        let ask = |mut client: crate::common::Client| {
+            let paths = (0..500).map(|n| if n % 3 == 0 { "/no" } else { "/ok" });
+            let statuses: Vec<u16> = paths.map(|path| client.ask("GET", path).status).collect();
+            let of = |status: u16| statuses.iter().filter(|is| **is == status).count();
+            (of(200), of(403))
+        };
+        let threads: Vec<_> = clients.into_iter().map(|client| scope.spawn(move || ask(client))).collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .fold((0, 0), |sum, n| (sum.0 + n.0, sum.1 + n.1))
+    });
+    assert_eq!(answered, (4 * 333, 4 * 167));
+    assert_eq!(backend.requests().len(), answered.0);
+    let recorded: Vec<_> = records.take(answered.0 + answered.1).collect();
+    let denied = recorded.iter().filter(|record| record["verdict"] == "denied");
+    assert!(denied.clone().all(|record| record["reason"] == "no_http_rule" && record["status"] == 403));
+    assert_eq!(denied.count(), answered.1);
+    let metric = |verdict| daemon.metric("sluice_requests_total", &format!("verdict=\"{verdict}\""));
+    assert_eq!((metric("forwarded"), metric("denied")), answered);
+    assert_eq!(daemon.metric("sluice_records_lost_total", ""), 0);
+}

@@ -1,0 +1,285 @@
+//! The keys and values that the kernel programs and the loader share.
+//!
+//! Big-endian byte arrays, `repr(C)`, explicit padding that is zero, sizes asserted at compile time.
+//! An address is 16 bytes: IPv6 as it is, IPv4 as `::ffff:a.b.c.d`, so that both families take one code path.
+//! INVARIANT: a change of any layout or meaning changes [`SCHEMA`], which names the directory of pins.
+#![no_std]
+
+/// Names the pin directory: `/sys/fs/bpf/sluice/v1`.
+pub const SCHEMA: &str = "v1";
+
+pub type Address = [u8; 16];
+
+/// The first 12 bytes of every IPv4 address in the maps.
+pub const IPV4_PREFIX: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
+/// skb marks. Pods can't forge them: crossing a network namespace clears the mark.
+pub mod mark {
+    pub const MASK: u32 = 0x0f00;
+    /// Routed to the local table and so to the proxy.
+    pub const TO_PROXY: u32 = 0x0200;
+    /// Sockets accepted by the proxy (inherited from the listener), and its resets.
+    pub const PROXY_DOWNSTREAM: u32 = 0x0a00;
+    /// Sockets that the proxy dialled.
+    pub const PROXY_UPSTREAM: u32 = 0x0b00;
+    /// Judged by from_endpoint; to_endpoint need not judge again if the upper 16 bits name its endpoint:
+    /// a packet whose destination was changed in between (DNAT) was judged for somebody else.
+    pub const CHECKED: u32 = 0x0c00;
+    pub const CHECKED_FOR_SHIFT: u32 = 16;
+}
+
+/// Identities that the programs know by number; the rest come out of the maps.
+pub mod identity {
+    /// What IPCACHE has no prefix for.
+    pub const UNKNOWN: u32 = 0;
+    /// The node itself.
+    pub const HOST: u32 = 1;
+}
+
+/// Table and preference of the policy rule for [`mark::TO_PROXY`].
+pub const ROUTE_TABLE: u32 = 2004;
+pub const RULE_PREFERENCE: u32 = 9;
+
+/// A local endpoint, by ifindex (ENDPOINTS) and by address (ADDRESSES).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub id: u32,
+    pub identity: u32,
+    pub ifindex: u32,
+    /// Bit 0: has an IPv4 address. Bit 1: has an IPv6 address.
+    pub families: u32,
+    /// As `::ffff:a.b.c.d`.
+    pub v4: Address,
+    pub v6: Address,
+}
+
+/// Key data of IPCACHE: a longest-prefix trie over family and address, so that `::/0` never answers for IPv4.
+/// Prefix lengths count the 8 bits of `family` first: IPv6 8 + n, IPv4 8 + 96 + n. Value: the identity, u32.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IpcacheKey {
+    pub family: u8,
+    pub address: Address,
+    pub pad: [u8; 3],
+}
+
+pub mod family {
+    pub const IPV4: u8 = 4;
+    pub const IPV6: u8 = 6;
+}
+
+/// Key data of a policy map: a longest-prefix trie. Precedence was settled by the plan, the longest prefix is the answer.
+///
+/// bits: direction 8, identity 32, protocol 8, port 16. Prefix lengths in use:
+/// 8 (direction not enforced: any identity), 40 (identity, every protocol and port), 48 (and protocol), 49..=64 (and port prefix).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyKey {
+    pub direction: u8,
+    pub identity: [u8; 4],
+    pub protocol: u8,
+    pub port: [u8; 2],
+}
+
+pub mod direction {
+    pub const INGRESS: u8 = 0;
+    pub const EGRESS: u8 = 1;
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyValue {
+    /// One of [`verdict`].
+    pub verdict: u8,
+    pub pad: [u8; 3],
+}
+
+pub mod verdict {
+    pub const ALLOW: u8 = 1;
+    pub const DENY: u8 = 2;
+    pub const REDIRECT: u8 = 3;
+}
+
+/// Key of CONNTRACK: the flow in its own direction (source is who opened it).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FlowKey {
+    pub source: Address,
+    pub destination: Address,
+    pub source_port: [u8; 2],
+    pub destination_port: [u8; 2],
+    pub protocol: u8,
+    /// One of [`kind`]: flows of the proxy and direct flows never share a key.
+    pub kind: u8,
+    pub pad: [u8; 2],
+}
+
+pub mod kind {
+    /// Endpoint to endpoint, or endpoint and outside.
+    pub const DIRECT: u8 = 0;
+    /// What the proxy dialled: replies go to the proxy.
+    pub const PROXY_UPSTREAM: u8 = 1;
+    /// What the proxy accepted: stays with the proxy even if policy stops redirecting.
+    pub const PROXY_DOWNSTREAM: u8 = 2;
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowState {
+    /// bpf_ktime_get_ns of the last packet.
+    pub last_seen_ns: u64,
+    /// The policy epoch that the flow was judged under.
+    pub epoch: u32,
+    /// Bits of [`flow_flags`].
+    pub flags: u32,
+    /// The last TCP acknowledgement that the opener sent, and the last that the other end sent: the sequence numbers of a reset that each will take.
+    pub acked_by_source: [u8; 4],
+    pub acked_by_destination: [u8; 4],
+    pub packets: u64,
+}
+
+pub mod flow_flags {
+    pub const FIN_SOURCE: u32 = 1;
+    pub const FIN_DESTINATION: u32 = 2;
+    pub const RST: u32 = 4;
+    /// Revoked: every packet is dropped, the entry only tells where to send resets.
+    pub const REVOKED: u32 = 8;
+    /// Tracked where it entered the destination: the source's egress policy had no say.
+    pub const INGRESS_ONLY: u32 = 16;
+    /// The source's address is the node's, but the packet came from elsewhere: judged as [`super::identity::UNKNOWN`].
+    pub const FOREIGN: u32 = 32;
+}
+
+/// Key of REDIRECTS, written before a packet is marked: SK_LOOKUP can't see marks. Value: the index of the listener.
+pub type RedirectKey = FlowKey;
+
+pub mod listener {
+    pub const IPV4: u32 = 0;
+    pub const IPV6: u32 = 1;
+}
+
+/// Key of FRAGMENTS: the first fragment leaves its protocol and ports for the rest.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FragmentKey {
+    pub source: Address,
+    pub destination: Address,
+    pub id: [u8; 4],
+    /// What every fragment of the datagram says comes next: the protocol, or an IPv6 extension header before it.
+    pub next_header: u8,
+    pub pad: [u8; 3],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FragmentValue {
+    pub source_port: [u8; 2],
+    pub destination_port: [u8; 2],
+    pub protocol: u8,
+    pub pad: [u8; 3],
+}
+
+/// What the ring buffer EVENTS carries.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// bpf_ktime_get_ns.
+    pub time_ns: u64,
+    pub endpoint: u32,
+    pub source_identity: u32,
+    pub destination_identity: u32,
+    pub epoch: u32,
+    pub source: Address,
+    pub destination: Address,
+    pub source_port: [u8; 2],
+    pub destination_port: [u8; 2],
+    pub protocol: u8,
+    /// One of [`direction`].
+    pub direction: u8,
+    /// One of [`verdict`].
+    pub verdict: u8,
+    /// One of [`reason`]; 0 for new connections.
+    pub reason: u8,
+    /// Equal events that this one stands for (retransmissions of one SYN are one event).
+    pub count: u32,
+    pub ifindex: u32,
+}
+
+/// Key of AGGREGATES: equal keys are one event, see [`Event::count`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AggregateKey {
+    pub flow: FlowKey,
+    /// One of [`verdict`].
+    pub verdict: u8,
+    /// One of [`reason`]; 0 for new connections.
+    pub reason: u8,
+    /// One of [`direction`].
+    pub direction: u8,
+    pub pad: u8,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aggregate {
+    /// When the last event of this key went out.
+    pub sent_ns: u64,
+    /// What happened since and was not sent yet.
+    pub pending: u32,
+    /// The sequence number of the SYN that the event was about: a retransmission has the same.
+    pub sequence: [u8; 4],
+}
+
+/// Why a packet was dropped. Every one has a counter (COUNTERS[reason]) and an event.
+pub mod reason {
+    pub const POLICY: u8 = 1;
+    pub const SPOOFED_SOURCE: u8 = 2;
+    pub const MALFORMED: u8 = 3;
+    pub const FRAGMENT_ORPHAN: u8 = 4;
+    pub const FRAGMENT_REDIRECTED: u8 = 5;
+    pub const NO_LISTENER: u8 = 6;
+    pub const UNKNOWN_L3: u8 = 7;
+    pub const NO_ENDPOINT: u8 = 8;
+    pub const MAPPED_ADDRESS: u8 = 9;
+    pub const EXTENSION_HEADERS: u8 = 10;
+    /// Policy wants inspection where it can't be had: not TCP, or traffic from outside that enters at the endpoint.
+    pub const NOT_REDIRECTABLE: u8 = 11;
+    /// The flow was allowed once and is no longer.
+    pub const REVOKED: u8 = 12;
+    /// An uninspected flow whose port is now inspected.
+    pub const REDIRECT_REQUIRED: u8 = 13;
+    pub const NO_POLICY_MAP: u8 = 14;
+    pub const MAP_FULL: u8 = 15;
+    pub const COUNT: usize = 16;
+}
+
+/// COUNTERS (per-CPU array of u64): 0..reason::COUNT are drops by reason, then these.
+pub mod counter {
+    pub const EVENTS_LOST: u32 = 32;
+    pub const REDIRECTED: u32 = 33;
+    pub const ALLOWED_FLOWS: u32 = 34;
+    pub const TOTAL: u32 = 64;
+}
+
+/// The single entry of SETTINGS, written by the loader.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Bumped last in every change; entries of older epochs are judged again.
+    pub epoch: u32,
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<Endpoint>() == 48);
+const _: () = assert!(size_of::<IpcacheKey>() == 20);
+const _: () = assert!(size_of::<PolicyKey>() == 8);
+const _: () = assert!(size_of::<PolicyValue>() == 4);
+const _: () = assert!(size_of::<FlowKey>() == 40);
+const _: () = assert!(size_of::<FlowState>() == 32);
+const _: () = assert!(size_of::<FragmentKey>() == 40);
+const _: () = assert!(size_of::<FragmentValue>() == 8);
+const _: () = assert!(size_of::<AggregateKey>() == 44);
+const _: () = assert!(size_of::<Aggregate>() == 16);
+const _: () = assert!(size_of::<Event>() == 72);
+const _: () = assert!(size_of::<Settings>() == 8);

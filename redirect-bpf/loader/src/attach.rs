@@ -1,0 +1,246 @@
+//! The programs, and the links that make them run: on the node's end of every endpoint's interface, and in the node's network
+//! namespace.
+//!
+//! ```text
+//! interface:  (none) ──ensure──► linked ──program replaced in place──► linked ──detach──► (none)
+//!                                  └──interface deleted: link severed──► unpinned
+//! ```
+//! TCX links are pinned, survive the process, and change their program without a gap. Where the kernel has no TCX (before
+//! Linux 6.6) the programs are filters of a clsact qdisc: they survive the process too, but they are found by name and
+//! priority only, other filters may run before them, and whoever deletes the qdisc deletes them.
+
+use crate::error::Error;
+use crate::pins::{Pins, unpin};
+use crate::sys::{self, Attachment};
+use aya::programs::links::FdLink;
+use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
+use aya::programs::{LinkOrder, ProgramError, SchedClassifier, SkLookup, TcAttachType};
+use aya::util::KernelVersion;
+use aya::{Ebpf, EbpfLoader};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// What programs are attached with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    Clsact,
+    Tcx,
+}
+
+/// A program for one direction of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Side {
+    pub(crate) program: &'static str,
+    pub(crate) attach_type: TcAttachType,
+}
+
+/// `to_endpoint` comes first: what it lets through unasked is what `from_endpoint` has judged, and without that it judges itself.
+pub(crate) const SIDES: [Side; 2] = [
+    Side { program: "to_endpoint", attach_type: TcAttachType::Egress },
+    Side { program: "from_endpoint", attach_type: TcAttachType::Ingress },
+];
+
+pub(crate) const PICK_LISTENER: &str = "pick_listener";
+/// Of this thread: threads may be in different network namespaces.
+const NETWORK_NAMESPACE: &str = "/proc/thread-self/ns/net";
+const CLSACT_PRIORITY: u16 = 50;
+
+#[derive(Debug)]
+pub(crate) struct Programs {
+    ebpf: Ebpf,
+    hook: Hook,
+    pins: Pins,
+}
+
+impl Hook {
+    /// The better one that this kernel has.
+    pub fn of_this_kernel() -> Self {
+        match KernelVersion::current() {
+            Ok(version) if version >= KernelVersion::new(6, 6, 0) => Self::Tcx,
+            _ => Self::Clsact,
+        }
+    }
+}
+
+impl Programs {
+    /// Loads the object; its maps are those that are pinned, or are made and pinned.
+    pub(crate) fn load(object: &Path, pins: &Pins, hook: Hook) -> Result<Self, Error> {
+        let mut loader = EbpfLoader::new();
+        for (name, path) in pins.all_maps() {
+            let _loader = loader.map_pin_path(name, path);
+        }
+        let ebpf = loader
+            .load_file(object)
+            .map_err(|source| Error::Load { object: object.into(), source: Box::new(source) })?;
+        let mut programs = Self { ebpf, hook, pins: pins.clone() };
+        for side in SIDES {
+            let failed = |source| Error::Program { program: side.program, source };
+            programs.classifier(side.program)?.load().map_err(failed)?;
+        }
+        let failed = |source| Error::Program { program: PICK_LISTENER, source };
+        programs.listener_picker()?.load().map_err(failed)?;
+        Ok(programs)
+    }
+
+    pub(crate) fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    /// Attaches what is not attached to this interface, and gives what is the programs of this process.
+    pub(crate) fn ensure(&mut self, interface: &str, ifindex: u32) -> Result<(), Error> {
+        match self.hook {
+            Hook::Clsact => SIDES.iter().try_for_each(|side| self.ensure_filter(interface, *side)),
+            Hook::Tcx => SIDES.iter().try_for_each(|side| self.ensure_link(interface, ifindex, *side)),
+        }
+    }
+
+    fn ensure_link(&mut self, interface: &str, ifindex: u32, side: Side) -> Result<(), Error> {
+        let path = self.pins.interface_link(interface, side.program);
+        let failed = |source| Error::Attach { program: side.program, place: interface.into(), source };
+        let program = self.classifier(side.program)?;
+        if adopt(&path, Attachment::Ifindex(ifindex), program.fd().map_err(failed)?.as_fd())? {
+            return Ok(());
+        }
+        let order = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let id = program.attach_with_options(interface, side.attach_type, order).map_err(failed)?;
+        let link = program.take_link(id).map_err(failed)?;
+        let link = FdLink::try_from(link).map_err(|source| Error::Link {
+            action: "pin",
+            path: path.clone(),
+            source: io::Error::other(source),
+        })?;
+        pin(link, &path)
+    }
+
+    fn ensure_filter(&mut self, interface: &str, side: Side) -> Result<(), Error> {
+        let failed = |source| Error::Attach { program: side.program, place: interface.into(), source };
+        let handle = TcHandle::new(0, 1);
+        if let Err(error) = tc::qdisc_add_clsact(interface) {
+            // Found out below if there is no qdisc either.
+            tracing::debug!(interface, %error, "no new clsact qdisc");
+        }
+        let program = self.classifier(side.program)?;
+        let options = NlOptions { priority: CLSACT_PRIORITY, handle, classid: None };
+        let created =
+            program.attach_with_options(interface, side.attach_type, TcAttachOptions::Netlink(options));
+        let id = created.or_else(|_exists| {
+            let old =
+                SchedClassifierLink::attached(interface, side.attach_type, CLSACT_PRIORITY, handle, None);
+            program.attach_to_link(old.map_err(TcError::IoError)?)
+        });
+        let link = id.and_then(|id| program.take_link(id)).map_err(failed)?;
+        // Dropping it would detach the filter, which is to outlive the process.
+        core::mem::forget(link);
+        Ok(())
+    }
+
+    /// Detaches from an interface, which may be gone.
+    pub(crate) fn detach(&self, interface: &str) -> Result<(), Error> {
+        match self.hook {
+            Hook::Clsact => {
+                for side in SIDES {
+                    let _was_there = remove_filter(interface, side);
+                }
+            }
+            Hook::Tcx => {
+                for side in SIDES {
+                    let _was_pinned = unpin(&self.pins.interface_link(interface, side.program))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes `pick_listener` the program of this network namespace.
+    pub(crate) fn ensure_listener_picker(&mut self) -> Result<(), Error> {
+        let path = self.pins.link(PICK_LISTENER);
+        let failed =
+            |source| Error::Attach { program: PICK_LISTENER, place: "this network namespace".into(), source };
+        let namespace = File::open(NETWORK_NAMESPACE).map_err(Error::file("open", NETWORK_NAMESPACE))?;
+        let here = namespace_attachment(&namespace)?;
+        let program = self.listener_picker()?;
+        if adopt(&path, here, program.fd().map_err(failed)?.as_fd())? {
+            return Ok(());
+        }
+        let id = program.attach(&namespace).map_err(failed)?;
+        pin(program.take_link(id).map_err(failed)?.into(), &path)
+    }
+
+    fn classifier(&mut self, name: &'static str) -> Result<&mut SchedClassifier, Error> {
+        let program = self.ebpf.program_mut(name).ok_or(Error::ProgramMissing(name))?;
+        program.try_into().map_err(|_other_kind: ProgramError| Error::ProgramMissing(name))
+    }
+
+    fn listener_picker(&mut self) -> Result<&mut SkLookup, Error> {
+        let program = self.ebpf.program_mut(PICK_LISTENER).ok_or(Error::ProgramMissing(PICK_LISTENER))?;
+        program.try_into().map_err(|_other_kind: ProgramError| Error::ProgramMissing(PICK_LISTENER))
+    }
+}
+
+/// Whether every link of an interface that is pinned is attached to the interface of this index.
+pub(crate) fn is_linked(pins: &Pins, interface: &str, ifindex: u32) -> bool {
+    SIDES.iter().all(|side| {
+        let attachment = sys::pinned(&pins.interface_link(interface, side.program))
+            .and_then(|link| sys::link_attachment(link.as_fd()));
+        attachment.is_ok_and(|attachment| attachment == Attachment::Ifindex(ifindex))
+    })
+}
+
+/// Removes a filter of ours. `false`: there was none, or no such interface.
+pub(crate) fn remove_filter(interface: &str, side: Side) -> bool {
+    tc::qdisc_detach_program(interface, side.attach_type, side.program).is_ok()
+}
+
+/// Refuses pins that run in another network namespace than this thread's: they are another node's.
+pub(crate) fn check_namespace(pins: &Pins) -> Result<(), Error> {
+    let namespace = File::open(NETWORK_NAMESPACE).map_err(Error::file("open", NETWORK_NAMESPACE))?;
+    let here = namespace_attachment(&namespace)?;
+    let path = pins.link(PICK_LISTENER);
+    match sys::pinned(&path).and_then(|link| sys::link_attachment(link.as_fd())) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(Error::Link { action: "ask", path, source }),
+        // Its namespace is gone: nobody's.
+        Ok(Attachment::NetworkNamespace(0)) => Ok(()),
+        Ok(found) if found == here => Ok(()),
+        Ok(_) => Err(Error::OtherNamespace(pins.root().into())),
+    }
+}
+
+fn namespace_attachment(namespace: &File) -> Result<Attachment, Error> {
+    let inode = namespace.metadata().map_err(Error::file("ask", NETWORK_NAMESPACE))?.ino();
+    Ok(u32::try_from(inode).map_or(Attachment::Other, Attachment::NetworkNamespace))
+}
+
+/// Gives the pinned link this program. `false`: there is none, or it was attached to something that is gone.
+fn adopt(path: &Path, place: Attachment, program: std::os::fd::BorrowedFd<'_>) -> Result<bool, Error> {
+    let failed = |action| move |source| Error::Link { action, path: path.into(), source };
+    let link = match sys::pinned(path) {
+        Ok(link) => link,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(failed("open")(error)),
+    };
+    if sys::link_attachment(link.as_fd()).map_err(failed("ask"))? == place {
+        match sys::link_update(link.as_fd(), program) {
+            Ok(()) => return Ok(true),
+            // The interface was deleted since.
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
+            Err(error) => return Err(failed("update")(error)),
+        }
+    }
+    let _was_pinned = unpin(path)?;
+    Ok(false)
+}
+
+/// The pin keeps the link when the descriptor is closed.
+fn pin(link: FdLink, path: &Path) -> Result<(), Error> {
+    let failed = |error: aya::pin::PinError| Error::Link {
+        action: "pin",
+        path: path.into(),
+        source: io::Error::other(error),
+    };
+    let _pinned = link.pin(path).map_err(failed)?;
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! What the kernel programs tell: drops and new connections, read from the ring buffer.
+
+use crate::error::Error;
+use crate::maps::open;
+use crate::pins::Pins;
+use crate::plan::ip;
+use aya::maps::{MapData, RingBuf};
+use core::net::SocketAddr;
+use policy_model::snapshot::Direction;
+use redirect_abi::{Address, Event, direction, reason};
+use rustix::time::{ClockId, Timespec, clock_gettime};
+use std::fmt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+/// A verdict of the kernel, aggregated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelEvent {
+    pub unix_ns: u64,
+    pub source: SocketAddr,
+    pub destination: SocketAddr,
+    pub source_identity: u32,
+    pub destination_identity: u32,
+    pub protocol: u8,
+    pub direction: Direction,
+    /// `None`: a new direct connection was allowed.
+    pub drop: Option<DropReason>,
+    pub count: u64,
+}
+
+/// From `redirect_abi::reason`, exhaustive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DropReason {
+    ExtensionHeaders,
+    FragmentOrphan,
+    FragmentRedirected,
+    Malformed,
+    MapFull,
+    MappedAddress,
+    NoEndpoint,
+    NoListener,
+    NoPolicyMap,
+    NotRedirectable,
+    Policy,
+    RedirectRequired,
+    Revoked,
+    SpoofedSource,
+    UnknownL3,
+    /// The programs are newer than this process.
+    Unnamed,
+}
+
+impl DropReason {
+    /// With their numbers in events and counters.
+    pub const ALL: &[(u8, Self)] = &[
+        (reason::POLICY, Self::Policy),
+        (reason::SPOOFED_SOURCE, Self::SpoofedSource),
+        (reason::MALFORMED, Self::Malformed),
+        (reason::FRAGMENT_ORPHAN, Self::FragmentOrphan),
+        (reason::FRAGMENT_REDIRECTED, Self::FragmentRedirected),
+        (reason::NO_LISTENER, Self::NoListener),
+        (reason::UNKNOWN_L3, Self::UnknownL3),
+        (reason::NO_ENDPOINT, Self::NoEndpoint),
+        (reason::MAPPED_ADDRESS, Self::MappedAddress),
+        (reason::EXTENSION_HEADERS, Self::ExtensionHeaders),
+        (reason::NOT_REDIRECTABLE, Self::NotRedirectable),
+        (reason::REVOKED, Self::Revoked),
+        (reason::REDIRECT_REQUIRED, Self::RedirectRequired),
+        (reason::NO_POLICY_MAP, Self::NoPolicyMap),
+        (reason::MAP_FULL, Self::MapFull),
+    ];
+
+    /// snake_case, as in records and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ExtensionHeaders => "extension_headers",
+            Self::FragmentOrphan => "fragment_orphan",
+            Self::FragmentRedirected => "fragment_redirected",
+            Self::Malformed => "malformed",
+            Self::MapFull => "map_full",
+            Self::MappedAddress => "mapped_address",
+            Self::NoEndpoint => "no_endpoint",
+            Self::NoListener => "no_listener",
+            Self::NoPolicyMap => "no_policy_map",
+            Self::NotRedirectable => "not_redirectable",
+            Self::Policy => "policy",
+            Self::RedirectRequired => "redirect_required",
+            Self::Revoked => "revoked",
+            Self::SpoofedSource => "spoofed_source",
+            Self::UnknownL3 => "unknown_l3",
+            Self::Unnamed => "unnamed",
+        }
+    }
+
+    /// `None` is what 0 means: not dropped.
+    fn of(number: u8) -> Option<Self> {
+        let known = Self::ALL.iter().find(|(known, _)| *known == number).map(|(_, reason)| *reason);
+        known.or((number != 0).then_some(Self::Unnamed))
+    }
+}
+
+/// The reading end of the ring buffer. Its descriptor is readable when events wait.
+pub struct Events {
+    ring: RingBuf<MapData>,
+}
+
+impl Events {
+    /// Goes on where the last reader of the same ring buffer stopped.
+    pub(crate) fn open(pins: &Pins) -> Result<Self, Error> {
+        Ok(Self { ring: open(pins, "EVENTS")? })
+    }
+
+    /// Waiting events, at most `max`. Never blocks.
+    pub fn read(&mut self, max: usize, out: &mut Vec<KernelEvent>) {
+        let boot_ns = unix_ns_at_boot();
+        for _ in 0..max {
+            let Some(record) = self.ring.next() else { return };
+            out.extend(event(&record).map(|event| kernel_event(&event, boot_ns)));
+        }
+    }
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.ring.as_raw_fd()
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+fn event(record: &[u8]) -> Option<Event> {
+    if record.len() < size_of::<Event>() {
+        return None;
+    }
+    // SAFETY: the record is at least as long as an event, of which every bit pattern is a value.
+    Some(unsafe { record.as_ptr().cast::<Event>().read_unaligned() })
+}
+
+fn kernel_event(event: &Event, boot_ns: u64) -> KernelEvent {
+    KernelEvent {
+        unix_ns: boot_ns.wrapping_add(event.time_ns),
+        source: socket_address(event.source, event.source_port),
+        destination: socket_address(event.destination, event.destination_port),
+        source_identity: event.source_identity,
+        destination_identity: event.destination_identity,
+        protocol: event.protocol,
+        direction: if event.direction == direction::EGRESS { Direction::Egress } else { Direction::Ingress },
+        drop: DropReason::of(event.reason),
+        count: event.count.into(),
+    }
+}
+
+pub(crate) fn socket_address(address: Address, port: [u8; 2]) -> SocketAddr {
+    SocketAddr::new(ip(address), u16::from_be_bytes(port))
+}
+
+/// What the programs' clock reads now.
+pub(crate) fn ktime_ns() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Monotonic))
+}
+
+/// What has to be added to the programs' clock; asked anew each time, because the wall clock is set now and then.
+fn unix_ns_at_boot() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Realtime)).wrapping_sub(ktime_ns())
+}
+
+fn nanoseconds(time: Timespec) -> u64 {
+    let (seconds, rest) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+    seconds.unwrap_or_default().wrapping_mul(1_000_000_000).wrapping_add(rest.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::net::Ipv4Addr;
+
+    const EVENT: Event = Event {
+        time_ns: 5,
+        endpoint: 7,
+        source_identity: 300,
+        destination_identity: 400,
+        epoch: 1,
+        source: Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().octets(),
+        destination: Ipv4Addr::new(10, 0, 0, 2).to_ipv6_mapped().octets(),
+        source_port: 40_000_u16.to_be_bytes(),
+        destination_port: 80_u16.to_be_bytes(),
+        protocol: 6,
+        direction: direction::INGRESS,
+        verdict: redirect_abi::verdict::DENY,
+        reason: reason::POLICY,
+        count: 3,
+        ifindex: 9,
+    };
+
+    #[test]
+    fn an_event_tells_addresses_time_and_reason() {
+        let told = kernel_event(&EVENT, 1_000);
+        assert_eq!(told.source, "10.0.0.1:40000".parse().unwrap());
+        assert_eq!(told.destination, "10.0.0.2:80".parse().unwrap());
+        assert_eq!((told.unix_ns, told.count), (1_005, 3));
+        assert_eq!((told.direction, told.drop), (Direction::Ingress, Some(DropReason::Policy)));
+    }
+
+    #[test]
+    fn reason_0_is_no_drop_and_unknown_ones_are_drops() {
+        assert_eq!(kernel_event(&Event { reason: 0, ..EVENT }, 0).drop, None);
+        assert_eq!(kernel_event(&Event { reason: 250, ..EVENT }, 0).drop, Some(DropReason::Unnamed));
+    }
+
+    #[test]
+    fn a_short_record_is_no_event() {
+        assert_eq!(event(&[0; 71]), None);
+        assert!(event(&[0; 72]).is_some());
+    }
+
+    #[test]
+    fn every_reason_has_a_name_of_its_own() {
+        assert_eq!(DropReason::ALL.len(), reason::COUNT - 1);
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|(_, reason)| reason.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::ALL.len());
+    }
+}

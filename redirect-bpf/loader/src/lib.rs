@@ -1,0 +1,61 @@
+//! Brings a snapshot into the kernel and keeps it there: programs, maps, links, routes, listeners, events.
+//!
+//! One change, in the order that [`Redirector`] has it from its caller:
+//!
+//! ```text
+//! apply_before   policy maps: the stricter of old and new; then addresses and endpoints; then new interfaces
+//!     (the caller publishes the snapshot)
+//! judge_flows    what must not go on is cut
+//! apply_after    interfaces, endpoints and addresses that are gone; policy maps: the new ones; the epoch
+//! ```
+//! INVARIANT: at every instant of a change a connection without a rule reaches the proxy or is dropped, never the network.
+//! INVARIANT: a policy map knows an identity before an address is taken for it.
+//! INVARIANT: everything that is set up here is undone by [`uninstall`].
+#![expect(
+    unsafe_code,
+    reason = "bpf(2) and setsockopt(2) for what no library offers; each block says why it is sound"
+)]
+
+mod attach;
+mod checks;
+mod error;
+mod events;
+mod flows;
+mod interfaces;
+mod maps;
+mod pins;
+pub mod plan;
+mod pod;
+mod redirector;
+mod reset;
+mod routes;
+pub mod sockets;
+mod stricter;
+mod sys;
+mod sysctls;
+mod tables;
+mod uninstall;
+
+pub use attach::Hook;
+pub use checks::warnings;
+pub use error::Error;
+pub use events::{DropReason, Events, KernelEvent};
+pub use flows::{CutFlow, Fate};
+pub use pins::BPFFS_DEFAULT;
+pub use redirector::{Pending, Redirector};
+pub use stricter::stricter;
+pub use uninstall::uninstall;
+
+use std::path::PathBuf;
+
+/// Where things are. From the node file.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The kernel object; its absence is [`Error::ObjectMissing`], which says where it was looked for.
+    pub object: PathBuf,
+    /// The directory that pins go below, as `<bpffs>/sluice/<schema>/`: one for each node, on a BPF file system.
+    /// `/sys/fs/bpf` by default, mounted where it is missing.
+    pub bpffs: PathBuf,
+    /// Old values of sysctls are saved here, for uninstall.
+    pub state_directory: PathBuf,
+}

@@ -1,0 +1,200 @@
+//! Where things are pinned, and that what is pinned is what this version expects.
+//!
+//! ```text
+//! <bpffs>/sluice/<schema>/maps/ENDPOINTS ...
+//!                         links/lxc-deathstar-1:from_endpoint, ..., pick_listener
+//! ```
+
+use crate::error::Error;
+use aya::maps::MapData;
+use redirect_abi::{
+    Address, Aggregate, AggregateKey, Endpoint, Event, FlowKey, FlowState, FragmentKey, FragmentValue,
+    IpcacheKey, SCHEMA, Settings,
+};
+use rustix::mount::{MountFlags, mount};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where bpffs is expected; mounted here where it is missing.
+pub const BPFFS_DEFAULT: &str = "/sys/fs/bpf";
+/// `f_type` of a BPF file system.
+const BPFFS_MAGIC: i64 = 0xcafe_4a11;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Pins {
+    /// `<bpffs>/sluice`.
+    root: PathBuf,
+}
+
+/// A map by name, with the sizes of its keys and values; 0 where the kernel chooses.
+struct Shape {
+    name: &'static str,
+    key_size: usize,
+    value_size: usize,
+}
+
+const PREFIX_LENGTH: usize = size_of::<u32>();
+
+const MAPS: &[Shape] = &[
+    shape("ADDRESSES", size_of::<Address>(), size_of::<Endpoint>()),
+    shape("AGGREGATES", size_of::<AggregateKey>(), size_of::<Aggregate>()),
+    shape("CONNTRACK", size_of::<FlowKey>(), size_of::<FlowState>()),
+    shape("COUNTERS", size_of::<u32>(), size_of::<u64>()),
+    shape("ENDPOINTS", size_of::<u32>(), size_of::<Endpoint>()),
+    shape("EVENTS", 0, 0),
+    shape("FRAGMENTS", size_of::<FragmentKey>(), size_of::<FragmentValue>()),
+    shape("IPCACHE", PREFIX_LENGTH + size_of::<IpcacheKey>(), size_of::<u32>()),
+    shape("LISTENERS", size_of::<u32>(), 0),
+    shape("POLICIES", size_of::<u32>(), size_of::<u32>()),
+    shape("REDIRECTS", size_of::<FlowKey>(), size_of::<u32>()),
+    shape("SETTINGS", size_of::<u32>(), size_of::<Settings>()),
+];
+
+// The size of an event is no map's: it is checked where events are read.
+const _: () = assert!(size_of::<Event>() == 72);
+
+const fn shape(name: &'static str, key_size: usize, value_size: usize) -> Shape {
+    Shape { name, key_size, value_size }
+}
+
+impl Pins {
+    /// Where pins are below `bpffs`; touches nothing.
+    pub(crate) fn below(bpffs: &Path) -> Self {
+        Self { root: bpffs.join("sluice") }
+    }
+
+    /// Makes the directories. `mounted` is called if a BPF file system had to be mounted.
+    pub(crate) fn prepare(bpffs: &Path, mounted: impl FnOnce() -> Result<(), Error>) -> Result<Self, Error> {
+        if !is_bpffs(bpffs) && bpffs == Path::new(BPFFS_DEFAULT) {
+            mount("bpf", bpffs, "bpf", MountFlags::empty(), None)
+                .map_err(|errno| Error::file("mount a BPF file system at", bpffs)(errno.into()))?;
+            mounted()?;
+        }
+        let pins = Self::below(bpffs);
+        for directory in [pins.maps(), pins.links()] {
+            fs::create_dir_all(&directory).map_err(Error::file("create the directory", directory))?;
+        }
+        if is_bpffs(&pins.root) { Ok(pins) } else { Err(Error::NotBpffs(bpffs.into())) }
+    }
+
+    /// The maps that are pinned already have the layout of this version. The directory is named by the schema, but a
+    /// program that reads a map of another layout would be loaded all the same.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        MAPS.iter().try_for_each(|shape| self.check_map(shape))
+    }
+
+    fn check_map(&self, shape: &Shape) -> Result<(), Error> {
+        let path = self.map(shape.name);
+        if !path.exists() {
+            return Ok(());
+        }
+        let info =
+            MapData::from_pin(&path).and_then(|map| map.info()).map_err(Error::map("open", shape.name))?;
+        let fits = |expected: usize, found: u32| expected == 0 || usize::try_from(found) == Ok(expected);
+        if fits(shape.key_size, info.key_size()) && fits(shape.value_size, info.value_size()) {
+            return Ok(());
+        }
+        let found = format!("keys of {} bytes, values of {}", info.key_size(), info.value_size());
+        Err(Error::PinnedMapDiffers { path, found })
+    }
+
+    /// Every map with the path of its pin.
+    pub(crate) fn all_maps(&self) -> impl Iterator<Item = (&'static str, PathBuf)> {
+        MAPS.iter().map(|shape| (shape.name, self.map(shape.name)))
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    pub(crate) fn link(&self, name: &str) -> PathBuf {
+        self.links().join(name)
+    }
+
+    /// The pin of a program's link to an interface.
+    pub(crate) fn interface_link(&self, interface: &str, program: &str) -> PathBuf {
+        self.link(&format!("{}:{program}", escaped(interface)))
+    }
+
+    /// Interfaces that a link is pinned for.
+    pub(crate) fn linked_interfaces(&self) -> Result<Vec<Box<str>>, Error> {
+        let mut interfaces: Vec<Box<str>> = file_names(&self.links())?
+            .iter()
+            .filter_map(|name| name.split_once(':').map(|(interface, _)| unescaped(interface).into()))
+            .collect();
+        interfaces.sort();
+        interfaces.dedup();
+        Ok(interfaces)
+    }
+
+    fn maps(&self) -> PathBuf {
+        self.root.join(SCHEMA).join("maps")
+    }
+
+    fn links(&self) -> PathBuf {
+        self.root.join(SCHEMA).join("links")
+    }
+}
+
+/// Removes a pin; what it holds is released unless somebody else holds it. `false`: there was none.
+pub(crate) fn unpin(path: &Path) -> Result<bool, Error> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::file("remove the pin", path)(error)),
+    }
+}
+
+/// Names in a directory, sorted; none where it does not exist.
+pub(crate) fn file_names(directory: &Path) -> Result<Vec<String>, Error> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::file("read the directory", directory)(error)),
+    };
+    let names = entries.map(|entry| entry.map(|e| e.file_name().to_string_lossy().into_owned()));
+    let mut names: Vec<String> =
+        names.collect::<io::Result<_>>().map_err(Error::file("read the directory", directory))?;
+    names.sort();
+    Ok(names)
+}
+
+fn is_bpffs(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == BPFFS_MAGIC)
+}
+
+/// bpffs refuses names with a dot, which those of VLAN interfaces have.
+fn escaped(interface: &str) -> String {
+    interface.replace('%', "%25").replace('.', "%2e").replace(':', "%3a")
+}
+
+fn unescaped(name: &str) -> String {
+    name.replace("%3a", ":").replace("%2e", ".").replace("%25", "%")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_names_survive_being_pinned() {
+        for name in ["eth0", "eth0.100", "a%2eb", "a:b", "%", "%25.%3a"] {
+            let escaped = escaped(name);
+            assert!(!escaped.contains(['.', ':']), "{escaped}");
+            assert_eq!(unescaped(&escaped), name);
+        }
+    }
+
+    #[test]
+    fn pins_are_named_by_schema_interface_and_program() {
+        let pins = Pins::below(Path::new("/sys/fs/bpf"));
+        assert_eq!(pins.map("POLICIES"), Path::new("/sys/fs/bpf/sluice/v1/maps/POLICIES"));
+        let link = pins.interface_link("eth0.1", "from_endpoint");
+        assert_eq!(link, Path::new("/sys/fs/bpf/sluice/v1/links/eth0%2e1:from_endpoint"));
+    }
+}

@@ -1,0 +1,243 @@
+//! The kernel half of Sluice as one process owns it: from the start, through every change, to the next process.
+
+use crate::attach::{Hook, Programs, SIDES, check_namespace, is_linked};
+use crate::error::Error;
+use crate::events::{DropReason, Events, KernelEvent};
+use crate::flows::{CutFlow, Fate, Flows};
+use crate::interfaces::Interfaces;
+use crate::maps::Maps;
+use crate::pins::Pins;
+use crate::plan::Plan;
+use crate::tables::{Entries, policies_of, step, strict_policies, unused};
+use crate::{Settings, checks, routes, sysctls, uninstall};
+use policy_model::Flow;
+use redirect_abi::counter;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
+
+/// The kernel half of Sluice, owned by one process.
+#[derive(Debug)]
+pub struct Redirector {
+    programs: Programs,
+    pins: Pins,
+    maps: Maps,
+    flows: Flows,
+    events: Option<Events>,
+    interfaces: Interfaces,
+    /// Interfaces with programs, and their numbers when these were attached.
+    attached: BTreeMap<Box<str>, u32>,
+    /// What was planned last, for interfaces that come and go in between.
+    plan: Plan,
+}
+
+/// A change that has been made safe (`apply_before`) and waits to be completed (`apply_after`).
+#[must_use]
+#[derive(Debug)]
+pub struct Pending {
+    plan: Plan,
+}
+
+impl Redirector {
+    /// Loads the programs, adopts or creates pins, sets routes, rules and sysctls, checks them. Maps keep what an earlier
+    /// process left in force until the first change. Blocking; needs root.
+    pub fn start(settings: Settings) -> Result<Self, Error> {
+        Self::start_with(settings, Hook::of_this_kernel())
+    }
+
+    /// As [`Redirector::start`], with programs attached by `hook`.
+    pub fn start_with(settings: Settings, hook: Hook) -> Result<Self, Error> {
+        checks::required(&settings.object)?;
+        let pins = Pins::prepare(&settings.bpffs, || uninstall::remember_mount(&settings))?;
+        check_namespace(&pins)?;
+        pins.check()?;
+        let mut programs = Programs::load(&settings.object, &pins, hook)?;
+        let maps = Maps::open(&pins)?;
+        let interfaces = Interfaces::open()?;
+        sysctls::set(&settings.state_directory)?;
+        routes::add()?;
+        programs.ensure_listener_picker()?;
+        let attached = adopt(&mut programs, &pins, &maps, &interfaces)?;
+        checks::warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        tracing::info!(hook = ?hook, adopted = attached.len(), "kernel programs are in place");
+        Ok(Self {
+            flows: Flows::open(&pins)?,
+            events: Some(Events::open(&pins)?),
+            programs,
+            pins,
+            maps,
+            interfaces,
+            attached,
+            plan: Plan::default(),
+        })
+    }
+
+    /// Makes these the sockets that redirected connections reach, one of each family. Where a listener is one of a
+    /// SO_REUSEPORT group the kernel spreads connections over the whole group. Replaces those of an earlier process.
+    pub fn set_listeners(&mut self, v4: &TcpListener, v6: &TcpListener) -> Result<(), Error> {
+        self.maps.set_listeners(v4, v6)
+    }
+
+    /// Kernel state becomes the stricter of old and new everywhere (deny > redirect > allow); new identities are known to
+    /// policy maps before the ipcache hands them out. After this the snapshot may be published.
+    ///
+    /// After an error the kernel is as strict as before the call or stricter, and the same change may be tried again.
+    pub fn apply_before(&mut self, plan: Plan) -> Result<Pending, Error> {
+        let in_use = self.maps.identities_in_use();
+        let fresh = unused(&in_use);
+        let strict = strict_policies(&self.maps.installed, &policies_of(&plan), &fresh);
+        self.maps.set_policies(step(&self.maps.installed, &strict, &fresh))?;
+        let wanted = self.entries(&plan);
+        self.maps.set_entries(&wanted.over(&self.maps.entries))?;
+        self.attach_missing(&plan)?;
+        Ok(Pending { plan })
+    }
+
+    /// Judges every direct flow that conntrack knows, cuts those that must not go on (RST to both ends of TCP), returns them.
+    pub fn judge_flows(&mut self, judge: &dyn Fn(&Flow) -> Fate) -> Result<Vec<CutFlow>, Error> {
+        self.flows.judge(judge)
+    }
+
+    /// Kernel state becomes the new plan; what is stale is removed; the epoch is bumped.
+    pub fn apply_after(&mut self, pending: Pending) -> Result<(), Error> {
+        let Pending { plan } = pending;
+        self.detach_others(&plan)?;
+        // Addresses before policies: when nothing is taken for an identity any more, its entries can be removed in place. What
+        // becomes unknown or world by this meets the stricter policy until the next line.
+        self.maps.set_entries(&self.entries(&plan))?;
+        let in_use = self.maps.identities_in_use();
+        let policies = policies_of(&plan);
+        self.maps.set_policies(step(&self.maps.installed, &policies, &unused(&in_use)))?;
+        self.maps.retain_policies(&policies)?;
+        self.plan = plan;
+        self.maps.bump_epoch()
+    }
+
+    /// Waiting events, at most `max`. Never blocks. None once the reader was taken.
+    pub fn events(&mut self, max: usize, out: &mut Vec<KernelEvent>) {
+        if let Some(events) = &mut self.events {
+            events.read(max, out);
+        }
+    }
+
+    /// The reader of events, to be owned by whoever waits for them (its descriptor becomes readable).
+    pub fn take_events(&mut self) -> Option<Events> {
+        self.events.take()
+    }
+
+    /// Packets dropped by reason name, events lost, and other counters, for metrics.
+    pub fn counters(&self) -> Result<Vec<(&'static str, u64)>, Error> {
+        let drops = DropReason::ALL.iter().map(|(number, reason)| (reason.name(), u32::from(*number)));
+        let others = [
+            ("allowed_flows", counter::ALLOWED_FLOWS),
+            ("events_lost", counter::EVENTS_LOST),
+            ("redirected", counter::REDIRECTED),
+        ];
+        drops.chain(others).map(|(name, index)| Ok((name, self.maps.counter(index)?))).collect()
+    }
+
+    /// Collects expired conntrack entries, resends resets to revoked flows that still talk, and sees to interfaces that were
+    /// deleted or made again. Call every few seconds, and whenever interfaces change.
+    pub fn sweep(&mut self) -> Result<(), Error> {
+        self.flows.sweep()?;
+        self.see_to_interfaces()
+    }
+
+    /// Planned endpoints whose interface is not there: nothing is enforced for them.
+    pub fn missing_interfaces(&self) -> impl Iterator<Item = &str> {
+        self.plan
+            .endpoints
+            .keys()
+            .map(|interface| &**interface)
+            .filter(|name| self.interfaces.index(name) == 0)
+    }
+
+    /// What programs are attached with.
+    pub fn hook(&self) -> Hook {
+        self.programs.hook()
+    }
+
+    fn entries(&self, plan: &Plan) -> Entries {
+        Entries::of(plan, |interface| self.interfaces.index(interface))
+    }
+
+    /// Interfaces that were deleted lose their pins, those that were made (again) get programs.
+    fn see_to_interfaces(&mut self) -> Result<(), Error> {
+        let moved = self.attached.iter().any(|(name, ifindex)| self.interfaces.index(name) != *ifindex);
+        let planned = self.plan.endpoints.keys();
+        let appeared = planned
+            .into_iter()
+            .any(|name| !self.attached.contains_key(name) && self.interfaces.index(name) != 0);
+        if !moved && !appeared {
+            return Ok(());
+        }
+        let plan = self.plan.clone();
+        let wanted = self.entries(&plan);
+        // A new number is known before its interface has programs, an old one until its programs are gone.
+        self.maps.set_entries(&wanted.clone().over(&self.maps.entries))?;
+        self.attach_missing(&plan)?;
+        self.detach_others(&plan)?;
+        self.maps.set_entries(&wanted)
+    }
+
+    fn attach_missing(&mut self, plan: &Plan) -> Result<(), Error> {
+        for interface in plan.endpoints.keys() {
+            let ifindex = self.interfaces.index(interface);
+            if ifindex == 0 {
+                tracing::warn!(%interface, "no such interface: nothing is enforced for its endpoint until it is there");
+            } else if self.attached.get(interface) != Some(&ifindex) {
+                self.programs.ensure(interface, ifindex)?;
+                let _previous = self.attached.insert(interface.clone(), ifindex);
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches from interfaces that the plan does not name, and forgets those that are gone.
+    fn detach_others(&mut self, plan: &Plan) -> Result<(), Error> {
+        let gone = |name: &str| !plan.endpoints.contains_key(name) || self.interfaces.index(name) == 0;
+        let others: Vec<_> = self.attached.keys().filter(|name| gone(name)).cloned().collect();
+        for interface in others {
+            self.programs.detach(&interface)?;
+            let _ifindex = self.attached.remove(&interface);
+        }
+        Ok(())
+    }
+}
+
+/// Interfaces that an earlier process attached programs to get those of this one, with no instant without any. Pins of
+/// interfaces that are gone are removed.
+fn adopt(
+    programs: &mut Programs,
+    pins: &Pins,
+    maps: &Maps,
+    interfaces: &Interfaces,
+) -> Result<BTreeMap<Box<str>, u32>, Error> {
+    let known: BTreeSet<Box<str>> = match programs.hook() {
+        Hook::Tcx => pins.linked_interfaces()?.into_iter().collect(),
+        // Filters leave no pins; the interfaces are those of the endpoints.
+        Hook::Clsact => {
+            maps.entries.endpoints.keys().filter_map(|index| Some(interfaces.name(*index)?.into())).collect()
+        }
+    };
+    let mut attached = BTreeMap::new();
+    for interface in known {
+        let ifindex = interfaces.index(&interface);
+        let alive = programs.hook() == Hook::Clsact || is_linked(pins, &interface, ifindex);
+        match ifindex != 0 && alive {
+            true => {
+                programs.ensure(&interface, ifindex)?;
+                let _none = attached.insert(interface, ifindex);
+            }
+            false => programs.detach(&interface)?,
+        }
+    }
+    Ok(attached)
+}
+
+impl Redirector {
+    /// Where the programs' pins are; for tests and diagnosis.
+    pub fn pinned_links(&self) -> impl Iterator<Item = std::path::PathBuf> {
+        let interfaces = self.attached.keys();
+        interfaces.flat_map(|interface| SIDES.map(|side| self.pins.interface_link(interface, side.program)))
+    }
+}

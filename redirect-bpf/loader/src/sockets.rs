@@ -1,0 +1,142 @@
+//! The proxy's sockets: transparent listeners, and upstream sockets that carry the client's address.
+//!
+//! All of them are non-blocking and closed on exec.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use redirect_abi::mark;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::AsRawFd;
+
+/// Connections that have been made and wait to be accepted; the kernel cuts it down to `net.core.somaxconn`.
+const BACKLOG_MAX: i32 = 4096;
+
+/// A listener for redirected connections: transparent, marked, SO_REUSEPORT, on loopback, on a port of the kernel's choice.
+///
+/// Pods can't dial it (it is bound to loopback) and need not: SK_LOOKUP hands connections over whatever the port is.
+pub fn redirect_listener(v6: bool) -> io::Result<TcpListener> {
+    redirect_listener_at(loopback(v6, 0))
+}
+
+/// `count` such listeners on one port: a SO_REUSEPORT group, among which the kernel spreads connections. It is enough that
+/// one of them is given to [`crate::Redirector::set_listeners`].
+pub fn redirect_listeners(v6: bool, count: usize) -> io::Result<Vec<TcpListener>> {
+    let first = redirect_listener(v6)?;
+    let port = first.local_addr()?.port();
+    let others = (1..count).map(|_| redirect_listener_at(loopback(v6, port)));
+    core::iter::once(Ok(first)).chain(others).collect()
+}
+
+/// A listener of mode `none`: plain, SO_REUSEPORT, non-blocking.
+pub fn plain_listener(bind: SocketAddr) -> io::Result<TcpListener> {
+    let socket = tcp_socket(bind.ip())?;
+    listen(socket, bind)
+}
+
+/// An unconnected non-blocking TCP socket whose source address is the client's.
+/// `transparent`: IP_TRANSPARENT and the upstream mark (mode ebpf); else a plain bind (mode none).
+pub fn upstream_socket(client: IpAddr, transparent: bool) -> io::Result<Socket> {
+    let socket = tcp_socket(client)?;
+    socket.set_tcp_nodelay(true)?;
+    if transparent {
+        set_transparent(&socket, client.is_ipv6())?;
+        socket.set_mark(mark::PROXY_UPSTREAM)?;
+    }
+    bind_address_no_port(&socket)?;
+    socket.bind(&SocketAddr::new(client, 0).into())?;
+    Ok(socket)
+}
+
+fn redirect_listener_at(bind: SocketAddr) -> io::Result<TcpListener> {
+    let socket = tcp_socket(bind.ip())?;
+    set_transparent(&socket, bind.is_ipv6())?;
+    socket.set_mark(mark::PROXY_DOWNSTREAM)?; // accepted sockets inherit it
+    listen(socket, bind)
+}
+
+fn listen(socket: Socket, bind: SocketAddr) -> io::Result<TcpListener> {
+    if bind.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&bind.into())?;
+    socket.listen(BACKLOG_MAX)?;
+    Ok(socket.into())
+}
+
+fn tcp_socket(address: IpAddr) -> io::Result<Socket> {
+    let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+    Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
+}
+
+fn set_transparent(socket: &Socket, v6: bool) -> io::Result<()> {
+    if v6 { socket.set_ip_transparent_v6(true) } else { socket.set_ip_transparent_v4(true) }
+}
+
+/// The port is chosen at connect, by the whole four-tuple: the same port serves for many destinations.
+fn bind_address_no_port(socket: &Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    let length = libc::socklen_t::try_from(size_of_val(&on)).unwrap_or_default();
+    // The option lives at the IPv4 level for both families.
+    // SAFETY: the pointer and length are those of `on`, which outlives the call.
+    let answer = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            length,
+        )
+    };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn loopback(v6: bool, port: u16) -> SocketAddr {
+    let address = if v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() };
+    SocketAddr::new(address, port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_socket_carries_the_clients_address() {
+        let client = Ipv4Addr::new(127, 0, 0, 21);
+        let socket = upstream_socket(client.into(), false).unwrap();
+        let bound = socket.local_addr().unwrap().as_socket().unwrap();
+        // The port is chosen when it connects.
+        assert_eq!(bound, SocketAddr::new(client.into(), 0));
+        assert!(socket.tcp_nodelay().unwrap());
+    }
+
+    #[test]
+    fn plain_listeners_share_a_port() {
+        let first = plain_listener("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        assert_eq!(plain_listener(address).unwrap().local_addr().unwrap(), address);
+    }
+
+    #[test]
+    fn an_upstream_socket_of_a_foreign_address_needs_transparency() {
+        let error = upstream_socket("192.0.2.1".parse().unwrap(), false).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn transparent_sockets_are_marked() {
+        for v6 in [false, true] {
+            let group = redirect_listeners(v6, 3).unwrap();
+            let ports: Vec<_> = group.iter().map(|l| l.local_addr().unwrap().port()).collect();
+            assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+            assert_eq!(Socket::from(group[0].try_clone().unwrap()).mark().unwrap(), mark::PROXY_DOWNSTREAM);
+        }
+        for client in ["192.0.2.1", "2001:db8::1"] {
+            let socket = upstream_socket(client.parse().unwrap(), true).unwrap();
+            assert_eq!(socket.mark().unwrap(), mark::PROXY_UPSTREAM);
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! The few bpf(2) commands that aya does not offer: replacing the program of a link of any kind, asking a link where it is
+//! attached, and reading a hash map in batches that can be resumed.
+
+use aya::Pod;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_LINK_UPDATE: libc::c_int = 29;
+
+/// Where a link is attached, as far as its kind tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attachment {
+    /// A TCX link; 0 once the interface is gone.
+    Ifindex(u32),
+    /// The inode of a network namespace; 0 once it is gone.
+    NetworkNamespace(u32),
+    Other,
+}
+
+/// Where a batched reading of a map stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cursor(Option<u32>);
+
+#[repr(C)]
+struct ObjGet {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct InfoByFd {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+#[repr(C)]
+struct LinkUpdate {
+    link_fd: u32,
+    program_fd: u32,
+    flags: u32,
+    old_program_fd: u32,
+}
+
+#[repr(C)]
+struct LookupBatch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+/// The head of `struct bpf_link_info`, and the first word of its union, which starts at a multiple of 8.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    pad: u32,
+    place: u32,
+    attach_type: u32,
+}
+
+/// Kinds of `struct bpf_link_info`.
+const LINK_NETNS: u32 = 5;
+const LINK_TCX: u32 = 11;
+
+/// The object that is pinned at `path`.
+pub(crate) fn pinned(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = ObjGet { path: address(path.as_ptr()), fd: 0, flags: 0 };
+    // SAFETY: the path is a C string that outlives the call.
+    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attributes) }?;
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the call gave us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+pub(crate) fn link_attachment(link: BorrowedFd<'_>) -> io::Result<Attachment> {
+    let mut info = LinkInfo::default();
+    let length = u32::try_from(size_of_val(&info)).map_err(io::Error::other)?;
+    let mut attributes = InfoByFd { fd: raw(link)?, length, info: address(&raw mut info) };
+    // SAFETY: the pointer and length are those of `info`, which outlives the call.
+    let _zero = unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
+    Ok(match info.kind {
+        LINK_TCX => Attachment::Ifindex(info.place),
+        LINK_NETNS => Attachment::NetworkNamespace(info.place),
+        _ => Attachment::Other,
+    })
+}
+
+/// Replaces the program of a link: at every instant either the old one or the new one runs.
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attributes =
+        LinkUpdate { link_fd: raw(link)?, program_fd: raw(program)?, flags: 0, old_program_fd: 0 };
+    // SAFETY: the attributes hold descriptors only.
+    let _zero = unsafe { bpf(BPF_LINK_UPDATE, &mut attributes) }?;
+    Ok(())
+}
+
+/// Entries of a map, and where to go on; `None` at its end.
+pub(crate) type Batch<K, V> = (Vec<(K, V)>, Option<Cursor>);
+
+/// Reads about `count_max` more entries of a hash map. The cursor that it returns is `None` at the end of the map.
+pub(crate) fn lookup_batch<K: Pod, V: Pod>(
+    map: impl AsFd,
+    cursor: Cursor,
+    count_max: u32,
+) -> io::Result<Batch<K, V>> {
+    let capacity = usize::try_from(count_max).map_err(io::Error::other)?;
+    let mut keys: Vec<K> = Vec::with_capacity(capacity);
+    let mut values: Vec<V> = Vec::with_capacity(capacity);
+    let (mut position, mut next) = (cursor.0.unwrap_or_default(), 0_u32);
+    let mut attributes = LookupBatch {
+        in_batch: if cursor.0.is_some() { address(&raw mut position) } else { 0 },
+        out_batch: address(&raw mut next),
+        keys: address(keys.as_mut_ptr()),
+        values: address(values.as_mut_ptr()),
+        count: count_max,
+        map_fd: raw(map.as_fd())?,
+        element_flags: 0,
+        flags: 0,
+    };
+    // SAFETY: both buffers have room for `count` elements and outlive the call; cursors of hash maps are one u32.
+    let ended = match unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attributes) } {
+        Ok(_) => false,
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+        Err(error) => return Err(error),
+    };
+    let count = usize::try_from(attributes.count).map_err(io::Error::other)?.min(capacity);
+    // SAFETY: the kernel filled `count` elements of each, and both are plain data.
+    unsafe {
+        keys.set_len(count);
+        values.set_len(count);
+    }
+    Ok((keys.into_iter().zip(values).collect(), (!ended).then_some(Cursor(Some(next)))))
+}
+
+/// # Safety
+///
+/// `attributes` is what the command takes, and every pointer in it is good for as long as the call lasts.
+unsafe fn bpf<T>(command: libc::c_int, attributes: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: the pointer and size are those of `attributes`; for what it points to the caller vouches.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) }
+}
+
+/// As the kernel takes pointers, on machines of any width.
+fn address<T>(pointer: *const T) -> u64 {
+    u64::try_from(pointer.expose_provenance()).unwrap_or_default()
+}
+
+fn raw(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    u32::try_from(fd.as_raw_fd()).map_err(io::Error::other)
+}

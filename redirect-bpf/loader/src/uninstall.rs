@@ -1,0 +1,93 @@
+//! Undoes everything that `Redirector` sets up, whether or not a process still runs, as often as one likes.
+
+use crate::attach::{SIDES, remove_filter};
+use crate::error::Error;
+use crate::interfaces::Interfaces;
+use crate::maps::open;
+use crate::pins::{BPFFS_DEFAULT, Pins, file_names, unpin};
+use crate::pod::Raw;
+use crate::{Settings, routes, sysctls};
+use aya::maps::{HashMap, MapData};
+use redirect_abi::Endpoint;
+use rustix::mount::{UnmountFlags, unmount};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Undoes everything: links, pins, routes, rules, sysctls (old values). Idempotent. Returns what was undone, a line each.
+pub fn uninstall(settings: &Settings) -> Result<Vec<String>, Error> {
+    let pins = Pins::below(&settings.bpffs);
+    let mut undone = remove_filters(&pins)?;
+    // Other versions pinned below the same root.
+    for schema in file_names(pins.root())? {
+        undone.extend(remove_pins(&pins.root().join(schema))?);
+    }
+    remove_directory(pins.root())?;
+    undone.extend(routes::remove()?);
+    undone.extend(sysctls::restore(&settings.state_directory)?);
+    undone.extend(unmount_bpffs(settings)?);
+    Ok(undone)
+}
+
+/// Called when a BPF file system had to be mounted, so that it can be unmounted.
+pub(crate) fn remember_mount(settings: &Settings) -> Result<(), Error> {
+    let file = mount_file(settings);
+    fs::create_dir_all(&settings.state_directory)
+        .map_err(Error::file("create the directory", &settings.state_directory))?;
+    fs::write(&file, "").map_err(Error::file("write", file))
+}
+
+/// Filters of clsact qdiscs are not pinned. The interfaces are known from the endpoints.
+fn remove_filters(pins: &Pins) -> Result<Vec<String>, Error> {
+    if !pins.map("ENDPOINTS").exists() {
+        return Ok(Vec::new());
+    }
+    let endpoints: HashMap<MapData, u32, Raw<Endpoint>> = open(pins, "ENDPOINTS")?;
+    let interfaces = Interfaces::open()?;
+    let mut undone = Vec::new();
+    for name in endpoints.keys().filter_map(|index| interfaces.name(index.ok()?)) {
+        let removed = SIDES.iter().filter(|side| remove_filter(&name, **side));
+        undone.extend(removed.map(|side| format!("removed the filter {} from {name}", side.program)));
+    }
+    Ok(undone)
+}
+
+/// Links first: without its policies a program would drop everything.
+fn remove_pins(schema: &Path) -> Result<Vec<String>, Error> {
+    let mut undone = Vec::new();
+    for (directory, what) in [(schema.join("links"), "link"), (schema.join("maps"), "map")] {
+        for name in file_names(&directory)? {
+            if unpin(&directory.join(&name))? {
+                undone.push(format!("removed the {what} {name}"));
+            }
+        }
+        remove_directory(&directory)?;
+    }
+    remove_directory(schema)?;
+    Ok(undone)
+}
+
+fn remove_directory(path: &Path) -> Result<(), Error> {
+    match fs::remove_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::file("remove the directory", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Only the one that we mounted, and only if nobody else has put anything there.
+fn unmount_bpffs(settings: &Settings) -> Result<Option<String>, Error> {
+    let file = mount_file(settings);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let unmounted = file_names(Path::new(BPFFS_DEFAULT))?.is_empty()
+        && unmount(BPFFS_DEFAULT, UnmountFlags::empty()).is_ok();
+    fs::remove_file(&file).map_err(Error::file("remove", file))?;
+    Ok(unmounted.then(|| format!("unmounted {BPFFS_DEFAULT}")))
+}
+
+fn mount_file(settings: &Settings) -> PathBuf {
+    settings.state_directory.join("bpffs-mounted")
+}

@@ -1,0 +1,200 @@
+//! Start, adoption by the next process, interfaces that come and go, and uninstall.
+
+use crate::fixture::{Node, interface, ip_says, plan};
+use redirect::plan::Plan;
+use redirect::{Error, Hook, Redirector, Settings, uninstall};
+use std::fs;
+use std::path::Path;
+
+pub(crate) fn start(node: &Node) -> Redirector {
+    node.run(|| Redirector::start(node.settings())).unwrap()
+}
+
+/// A whole change.
+pub(crate) fn apply(node: &Node, redirector: &mut Redirector, plan: Plan) {
+    node.run(|| {
+        let pending = redirector.apply_before(plan).unwrap();
+        redirector.apply_after(pending).unwrap();
+    });
+}
+
+fn links(node: &Node) -> Vec<String> {
+    let entries = fs::read_dir(node.pins().join("v1/links")).unwrap();
+    let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn links_of(pods: &[usize]) -> Vec<String> {
+    let of_pod = |pod: &usize| ["from", "to"].map(|side| format!("{}:{side}_endpoint", interface(*pod)));
+    pods.iter().flat_map(of_pod).chain(["pick_listener".into()]).collect()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn start_sets_everything_up_and_uninstall_undoes_it() {
+    let node = Node::with_pods(1);
+    let before = (ip_rules(&node), early_demux(&node));
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(1, &[]));
+    assert_eq!(links(&node), links_of(&[0]));
+    for rules in ip_rules(&node) {
+        assert!(rules.contains("9:\tfrom all fwmark 0x200/0xf00 lookup 2004"), "{rules}");
+    }
+    for family in ["-4", "-6"] {
+        let routes = ip_says(&format!("-n {} {family} route show table 2004", node.netns()));
+        assert!(routes.starts_with("local default dev lo"), "{routes}");
+    }
+    assert_eq!(early_demux(&node), "0");
+    drop(redirector);
+
+    let undone = node.run(|| uninstall(&node.settings())).unwrap();
+    for what in
+        ["link lxc0:from_endpoint", "map POLICIES", "IPv4 rule", "IPv6 route", "tcp_early_demux back to 1"]
+    {
+        assert!(undone.iter().any(|line| line.contains(what)), "{what}: {undone:#?}");
+    }
+    assert!(!node.pins().exists());
+    assert_eq!((ip_rules(&node), early_demux(&node)), before);
+    assert_eq!(node.run(|| uninstall(&node.settings())).unwrap(), Vec::<String>::new());
+}
+
+#[test]
+#[ignore = "needs root"]
+fn start_can_be_repeated() {
+    let node = Node::with_pods(1);
+    let mut first = start(&node);
+    apply(&node, &mut first, plan(1, &[]));
+    let rules = ip_rules(&node);
+    let second = start(&node);
+    drop(first);
+    assert_eq!(links(&node), links_of(&[0]));
+    assert_eq!(ip_rules(&node), rules);
+    drop(second);
+    let undone = node.run(|| uninstall(&node.settings())).unwrap();
+    // The value from before the first start, not what the second found.
+    assert!(undone.iter().any(|line| line == "set net.ipv4.tcp_early_demux back to 1"), "{undone:#?}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn endpoints_that_are_gone_leave_no_pins() {
+    let node = Node::with_pods(2);
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(2, &[]));
+    assert_eq!(links(&node), links_of(&[0, 1]));
+    apply(&node, &mut redirector, plan(1, &[]));
+    assert_eq!(links(&node), links_of(&[0]));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_next_process_clears_what_it_did_not_plan() {
+    let node = Node::with_pods(2);
+    let mut first = start(&node);
+    apply(&node, &mut first, plan(2, &[]));
+    drop(first);
+    let mut second = start(&node);
+    assert_eq!(links(&node), links_of(&[0, 1]), "adopted");
+    apply(&node, &mut second, plan(1, &[]));
+    assert_eq!(links(&node), links_of(&[0]));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_interface_that_is_deleted_and_made_again_gets_programs_again() {
+    let node = Node::with_pods(2);
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(2, &[]));
+    node.unplug(1);
+    node.run(|| redirector.sweep()).unwrap();
+    assert_eq!(links(&node), links_of(&[0]));
+    assert_eq!(redirector.missing_interfaces().collect::<Vec<_>>(), ["lxc1"]);
+    node.plug_in(1);
+    node.run(|| redirector.sweep()).unwrap();
+    assert_eq!(links(&node), links_of(&[0, 1]));
+    // Both within one sweep: the name is there, the number is another.
+    node.unplug(1);
+    node.plug_in(1);
+    node.run(|| redirector.sweep()).unwrap();
+    assert_eq!(links(&node), links_of(&[0, 1]));
+    assert_eq!(redirector.missing_interfaces().count(), 0);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_interface_that_was_deleted_while_nobody_ran_is_cleaned_up() {
+    let node = Node::with_pods(2);
+    let mut first = start(&node);
+    apply(&node, &mut first, plan(2, &[]));
+    drop(first);
+    node.unplug(0);
+    node.unplug(1);
+    node.plug_in(1);
+    let mut second = start(&node);
+    assert_eq!(links(&node), ["pick_listener"]);
+    apply(&node, &mut second, plan(2, &[]));
+    assert_eq!(links(&node), links_of(&[1]));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn filters_of_clsact_are_replaced_and_removed() {
+    let node = Node::with_pods(1);
+    let begin = || node.run(|| Redirector::start_with(node.settings(), Hook::Clsact)).unwrap();
+    let mut first = begin();
+    apply(&node, &mut first, plan(1, &[]));
+    drop(first);
+    let mut second = begin();
+    apply(&node, &mut second, plan(1, &[]));
+    for (direction, program) in [("ingress", "from_endpoint"), ("egress", "to_endpoint")] {
+        let filters = tc(&node, direction);
+        assert_eq!(filters.matches(&format!(" name {program} ")).count(), 1, "{filters}");
+    }
+    drop(second);
+    let undone = node.run(|| uninstall(&node.settings())).unwrap();
+    assert!(undone.iter().any(|line| line == "removed the filter from_endpoint from lxc0"), "{undone:#?}");
+    assert_eq!(tc(&node, "ingress"), "");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn pins_of_another_node_are_left_alone() {
+    let (node, other) = (Node::with_pods(0), Node::with_pods(0));
+    let _redirector = start(&node);
+    let stolen = Settings { bpffs: node.settings().bpffs, ..other.settings() };
+    let error = other.run(|| Redirector::start(stolen)).unwrap_err();
+    assert!(matches!(error, Error::OtherNamespace(_)), "{error}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_directory_that_is_no_bpffs_is_refused() {
+    let node = Node::with_pods(0);
+    let settings = Settings { bpffs: node.settings().state_directory, ..node.settings() };
+    let error = node.run(|| Redirector::start(settings)).unwrap_err();
+    assert!(matches!(error, Error::NotBpffs(_)), "{error}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_file_that_is_no_object_is_refused() {
+    let node = Node::with_pods(0);
+    let settings = Settings { object: Path::new("/etc/passwd").into(), ..node.settings() };
+    let error = node.run(|| Redirector::start(settings)).unwrap_err();
+    assert!(matches!(error, Error::Load { .. }), "{error}");
+}
+
+fn ip_rules(node: &Node) -> [String; 2] {
+    ["-4", "-6"].map(|family| ip_says(&format!("-n {} {family} rule show", node.netns())))
+}
+
+fn early_demux(node: &Node) -> String {
+    node.run(|| fs::read_to_string("/proc/sys/net/ipv4/tcp_early_demux").unwrap().trim().to_owned())
+}
+
+fn tc(node: &Node, direction: &str) -> String {
+    let arguments = ["-n", &node.netns(), "filter", "show", "dev", "lxc0", direction].map(str::to_owned);
+    let output = std::process::Command::new("tc").args(arguments).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}

@@ -1,0 +1,293 @@
+//! Flows that were let through, so that their replies are let through too.
+//!
+//! ```text
+//!            bare SYN, or first packet                 policy changed (epoch), forward flow denied
+//!   (none) ───────────────────────────► tracked ─────────────────────────────────────────────────► dropped
+//!                                        │  ▲   forward flow still allowed: takes the new epoch
+//!                                        └──┘
+//!   silent for its lifetime: as good as (none), for whoever collects it
+//! ```
+//!
+//! INVARIANT: a bare SYN never matches an entry, and inherits nothing of one.
+//! INVARIANT: flows of the proxy and direct flows have keys of different kinds: neither is taken for the other.
+
+use redirect_abi::{FlowKey, FlowState, flow_flags, kind};
+
+use crate::packet::{Packet, protocol, reversed, tcp};
+use crate::policy::{self, Ends, Verdict};
+use crate::tables::{Full, Tables, Tracked};
+use crate::verdict::{Opened, Reason, Report};
+
+/// Which end sent a packet of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sender {
+    Source,
+    Destination,
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// As long as an idle TCP connection may be silent.
+pub const TCP_LIFETIME_NS: u64 = 6 * 3600 * SECOND_NS;
+/// A TCP connection that both ends have closed, or one has reset: for what is still on its way.
+pub const CLOSED_LIFETIME_NS: u64 = 10 * SECOND_NS;
+/// Protocols that do not say when they end.
+pub const DATAGRAM_LIFETIME_NS: u64 = 60 * SECOND_NS;
+
+const CLOSED_BY_BOTH: u32 = flow_flags::FIN_SOURCE | flow_flags::FIN_DESTINATION;
+
+/// How long a flow may be silent before its entry means nothing.
+#[inline(always)]
+pub fn lifetime_ns(protocol: u8, flags: u32) -> u64 {
+    if protocol != protocol::TCP {
+        DATAGRAM_LIFETIME_NS
+    } else if flags & flow_flags::RST != 0 || flags & CLOSED_BY_BOTH == CLOSED_BY_BOTH {
+        CLOSED_LIFETIME_NS
+    } else {
+        TCP_LIFETIME_NS
+    }
+}
+
+/// The entry of a flow, if it still means something.
+#[inline(never)]
+pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey) -> Option<&'a Tracked> {
+    let flow = tables.flow(key)?;
+    let silent_ns = tables.now_ns().saturating_sub(flow.last_seen_ns.load());
+    (silent_ns <= lifetime_ns(key.protocol, flow.flags.load())).then_some(flow)
+}
+
+/// Whether this is a reply of a direct flow; an error if it is one of a flow that no longer stands.
+#[inline(always)]
+pub fn admit_reply(
+    tables: &impl Tables,
+    packet: &Packet,
+    opener: &FlowKey,
+    report: &mut Report,
+) -> Result<bool, Reason> {
+    let Some(flow) = find(tables, opener) else { return Ok(false) };
+    touch(tables, flow, packet, Sender::Destination);
+    stand(tables, opener, flow, report)?;
+    Ok(true)
+}
+
+/// Whether an ICMP error is about a direct flow, whichever end sent what it quotes.
+#[inline(always)]
+pub fn admit_error(tables: &impl Tables, quoted: &FlowKey, report: &mut Report) -> Result<bool, Reason> {
+    let mut opener = *quoted;
+    for _ in 0..2 {
+        if let Some(flow) = find(tables, &opener) {
+            stand(tables, &opener, flow, report)?;
+            return Ok(true);
+        }
+        opener = reversed(&opener);
+    }
+    Ok(false)
+}
+
+/// Whether a tracked flow may go on: as it was judged, or as the policy of today judges it.
+#[inline(always)]
+pub fn stand(
+    tables: &impl Tables,
+    key: &FlowKey,
+    flow: &Tracked,
+    report: &mut Report,
+) -> Result<(), Reason> {
+    let epoch = tables.epoch();
+    let flags = flow.flags.load();
+    if flags & flow_flags::REVOKED != 0 {
+        return Err(Reason::Revoked);
+    }
+    if flow.epoch.load() == epoch {
+        return Ok(());
+    }
+    let ends = Ends {
+        source: if flags & flow_flags::INGRESS_ONLY != 0 { None } else { tables.endpoint_at(&key.source) },
+        destination: tables.endpoint_at(&key.destination),
+        foreign: flags & flow_flags::FOREIGN != 0,
+    };
+    match policy::judge(tables, key, &ends, report) {
+        Ok(Verdict::Allow) => {
+            flow.epoch.store(epoch);
+            Ok(())
+        }
+        Ok(Verdict::Redirect) => Err(Reason::RedirectRequired),
+        Err(_) => Err(Reason::Revoked),
+    }
+}
+
+/// Records an admitted packet of a direct flow, sent by its opener.
+#[inline(always)]
+pub fn track_direct(
+    tables: &impl Tables,
+    packet: &Packet,
+    flags: u32,
+    report: &mut Report,
+) -> Result<(), Reason> {
+    if packet.opens() {
+        forget(tables, packet);
+    } else if let Some(flow) = find(tables, &packet.flow) {
+        return go_on(tables, packet, flow, flags, report.epoch);
+    }
+    if !tells_direction(tables, packet) {
+        return Ok(());
+    }
+    report.opened = Opened::Direct;
+    insert(tables, &packet.flow, &fresh(tables, packet, flags, report.epoch))
+}
+
+/// Whether an untracked packet shows who opened its flow, so that what comes the other way can be called a reply.
+///
+/// In the middle of a TCP connection (there before the programs were, or its entry evicted) only policy can tell: if the
+/// other way is not allowed by itself, then this way is the opener's. If both are, both pass without an entry.
+#[inline(always)]
+fn tells_direction(tables: &impl Tables, packet: &Packet) -> bool {
+    if let Some(message) = packet.icmp_type() {
+        return crate::icmp::is_question(packet.flow.protocol, message);
+    }
+    if !packet.is_tcp() || packet.opens() {
+        return true;
+    }
+    if packet.tcp_flags & (tcp::SYN | tcp::RST) != 0 {
+        return false;
+    }
+    let back = reversed(&packet.flow);
+    let ends = Ends {
+        source: tables.endpoint_at(&back.source),
+        destination: tables.endpoint_at(&back.destination),
+        foreign: false,
+    };
+    let mut unused = Report::default();
+    !matches!(policy::judge(tables, &back, &ends, &mut unused), Ok(Verdict::Allow))
+}
+
+/// Another packet of a flow that policy allows today.
+#[inline(always)]
+fn go_on(
+    tables: &impl Tables,
+    packet: &Packet,
+    flow: &Tracked,
+    flags: u32,
+    epoch: u32,
+) -> Result<(), Reason> {
+    touch(tables, flow, packet, Sender::Source);
+    let revoked = flow.flags.load() & flow_flags::REVOKED != 0;
+    if revoked && packet.is_tcp() {
+        // Both ends were sent a reset; only a new connection may follow.
+        return Err(Reason::Revoked);
+    }
+    if revoked {
+        flow.flags.store(flags);
+    }
+    flow.epoch.store(epoch);
+    Ok(())
+}
+
+/// Notes a refused packet of the opener's. Whether its flow is tracked: then it was allowed once, and its entry stays, for
+/// the resets.
+#[inline(always)]
+pub fn touch_refused(tables: &impl Tables, packet: &Packet) -> bool {
+    if packet.opens() {
+        return false;
+    }
+    match find(tables, &packet.flow) {
+        Some(flow) => {
+            touch(tables, flow, packet, Sender::Source);
+            true
+        }
+        None => false,
+    }
+}
+
+/// What a packet that policy denies is refused for.
+#[inline(always)]
+pub fn refuse(tables: &impl Tables, packet: &Packet, refusal: Reason) -> Reason {
+    let tracked = touch_refused(tables, packet);
+    if tracked && refusal == Reason::Policy { Reason::Revoked } else { refusal }
+}
+
+/// Records a flow that was never tracked and has to end: the resets for both ends are made from its entry.
+#[inline(always)]
+pub fn track_cut(tables: &impl Tables, packet: &Packet, epoch: u32) -> Result<(), Reason> {
+    if packet.tcp_flags & tcp::RST != 0 {
+        return Ok(());
+    }
+    let mut state = fresh(tables, packet, flow_flags::REVOKED, epoch);
+    // What the destination would have acknowledged is where this packet begins.
+    state.acked_by_destination = packet.sequence;
+    insert(tables, &packet.flow, &state)
+}
+
+/// Records a packet of the proxy's, or for the proxy, of the given kind.
+#[inline(always)]
+pub fn track_proxied(tables: &impl Tables, packet: &Packet, kind: u8, epoch: u32) -> Result<(), Reason> {
+    let key = FlowKey { kind, ..packet.flow };
+    if packet.opens() {
+        forget(tables, packet);
+    } else if let Some(flow) = find(tables, &key) {
+        touch(tables, flow, packet, Sender::Source);
+        return Ok(());
+    }
+    insert(tables, &key, &fresh(tables, packet, 0, epoch))
+}
+
+/// A connection of the same addresses and ports ended long ago: nothing of it may speak for the new one.
+#[inline(always)]
+fn forget(tables: &impl Tables, packet: &Packet) {
+    let mut key = packet.flow;
+    for _ in 0..2 {
+        for kind in [kind::DIRECT, kind::PROXY_UPSTREAM, kind::PROXY_DOWNSTREAM] {
+            key.kind = kind;
+            tables.remove_flow(&key);
+        }
+        key = reversed(&key);
+    }
+}
+
+#[inline(always)]
+fn insert(tables: &impl Tables, key: &FlowKey, state: &FlowState) -> Result<(), Reason> {
+    tables.insert_flow(key, state).map_err(|Full| Reason::MapFull)
+}
+
+#[inline(always)]
+fn fresh(tables: &impl Tables, packet: &Packet, flags: u32, epoch: u32) -> FlowState {
+    FlowState {
+        last_seen_ns: tables.now_ns(),
+        epoch,
+        flags: flags | ending(packet, Sender::Source),
+        acked_by_source: packet.acknowledged,
+        acked_by_destination: [0; 4],
+        packets: 1,
+    }
+}
+
+#[inline(always)]
+pub fn touch(tables: &impl Tables, flow: &Tracked, packet: &Packet, sender: Sender) {
+    flow.last_seen_ns.store(tables.now_ns());
+    // Two CPUs at once may count one packet for two: a hint, not an account.
+    flow.packets.store(flow.packets.load().wrapping_add(1));
+    if packet.tcp_flags & tcp::ACK != 0 {
+        let acked = match sender {
+            Sender::Source => &flow.acked_by_source,
+            Sender::Destination => &flow.acked_by_destination,
+        };
+        acked.store(packet.acknowledged);
+    }
+    let ending = ending(packet, sender);
+    if ending != 0 {
+        flow.flags.store(flow.flags.load() | ending);
+    }
+}
+
+#[inline(always)]
+fn ending(packet: &Packet, sender: Sender) -> u32 {
+    let mut flags = 0;
+    if packet.tcp_flags & tcp::FIN != 0 {
+        flags |= match sender {
+            Sender::Source => flow_flags::FIN_SOURCE,
+            Sender::Destination => flow_flags::FIN_DESTINATION,
+        };
+    }
+    if packet.tcp_flags & tcp::RST != 0 {
+        flags |= flow_flags::RST;
+    }
+    flags
+}

@@ -1,0 +1,143 @@
+//! What an endpoint sends: judged by its egress policy, and by the ingress policy of a destination on this node.
+
+use redirect_abi::{Endpoint, FlowKey, direction, kind};
+
+use crate::conntrack;
+use crate::fragments;
+use crate::icmp;
+use crate::packet::{self, Arrival, Bytes, Fragment, Network, Packet, reversed};
+use crate::policy::{self, Ends, Verdict};
+use crate::redirect;
+use crate::tables::Tables;
+use crate::verdict::{Decision, Pass, Reason, Report};
+
+const HAS_IPV4: u32 = 1;
+const HAS_IPV6: u32 = 2;
+
+#[inline(always)]
+pub fn judge(
+    tables: &impl Tables,
+    frame: &impl Bytes,
+    arrival: &Arrival,
+    packet: &mut Packet,
+    report: &mut Report,
+) -> Decision {
+    report.epoch = tables.epoch();
+    report.direction = direction::EGRESS;
+    let endpoint = tables.endpoint_on(arrival.ifindex).ok_or(Reason::NoEndpoint)?;
+    report.endpoint = endpoint.id;
+    report.source_identity = endpoint.identity;
+    match packet::parse(frame, arrival, packet)? {
+        Network::Arp => return Ok(Pass::Unmarked),
+        Network::Ip => fragments::resolve(tables, packet)?,
+    }
+    if is_link_control(endpoint, packet) {
+        return Ok(Pass::Unmarked);
+    }
+    if !owns(endpoint, packet) {
+        return Err(Reason::SpoofedSource);
+    }
+    let destination = tables.endpoint_at(&packet.flow.destination);
+    let onward = match destination {
+        Some(endpoint) => {
+            report.destination = endpoint.id;
+            Pass::Checked
+        }
+        None => Pass::Unmarked,
+    };
+    match admit_answer(tables, frame, packet, report)? {
+        Answer::None => {}
+        Answer::Direct => return Ok(onward),
+        Answer::Proxied => return Ok(Pass::ToProxy),
+    }
+    let ends = Ends { source: Some(endpoint), destination, foreign: false };
+    match policy::judge(tables, &packet.flow, &ends, report) {
+        Ok(Verdict::Allow) if redirect::stays_with_proxy(tables, packet) => Ok(Pass::ToProxy),
+        Ok(Verdict::Allow) => {
+            conntrack::track_direct(tables, packet, 0, report)?;
+            Ok(onward)
+        }
+        Ok(Verdict::Redirect) => redirect::to_proxy(tables, packet, report),
+        Err(refusal) => Err(conntrack::refuse(tables, packet, refusal)),
+    }
+}
+
+#[inline(always)]
+fn is_link_control(endpoint: &Endpoint, packet: &Packet) -> bool {
+    icmp::is_link_control_of_endpoint(packet)
+        && (owns(endpoint, packet) || icmp::is_link_local_or_unspecified(&packet.flow.source))
+}
+
+/// Whether the source is the endpoint's own address.
+#[inline(always)]
+fn owns(endpoint: &Endpoint, packet: &Packet) -> bool {
+    if packet.is_ipv4() {
+        endpoint.families & HAS_IPV4 != 0 && endpoint.v4 == packet.flow.source
+    } else {
+        endpoint.families & HAS_IPV6 != 0 && endpoint.v6 == packet.flow.source
+    }
+}
+
+/// What a packet is to the flows that somebody else began: a reply, or an error about one.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    None,
+    Direct,
+    /// To what the proxy sent in somebody's name.
+    Proxied,
+}
+
+#[inline(always)]
+fn admit_answer(
+    tables: &impl Tables,
+    frame: &impl Bytes,
+    packet: &Packet,
+    report: &mut Report,
+) -> Result<Answer, Reason> {
+    let mut quoted = Packet::EMPTY.flow;
+    if icmp::quoted(frame, packet, &mut quoted) {
+        return admit_error(tables, packet, &quoted, report);
+    }
+    let Some(opener) = packet.reply_to() else {
+        return Ok(Answer::None);
+    };
+    if conntrack::admit_reply(tables, packet, &opener, report)? {
+        return Ok(Answer::Direct);
+    }
+    if !packet.is_tcp() {
+        return Ok(Answer::None);
+    }
+    match conntrack::find(tables, &upstream(&opener)) {
+        None => Ok(Answer::None),
+        Some(_) if packet.fragment != Fragment::Whole => Err(Reason::FragmentRedirected),
+        Some(flow) => {
+            conntrack::touch(tables, flow, packet, conntrack::Sender::Destination);
+            Ok(Answer::Proxied)
+        }
+    }
+}
+
+/// An endpoint's error is about what it was sent, by the other end of a flow or by the proxy in its name.
+#[inline(always)]
+fn admit_error(
+    tables: &impl Tables,
+    packet: &Packet,
+    quoted: &FlowKey,
+    report: &mut Report,
+) -> Result<Answer, Reason> {
+    if quoted.destination != packet.flow.source {
+        return Ok(Answer::None);
+    }
+    if conntrack::admit_error(tables, quoted, report)? {
+        return Ok(Answer::Direct);
+    }
+    let of_proxy = conntrack::find(tables, &upstream(quoted)).is_some()
+        || conntrack::find(tables, &redirect::downstream(&reversed(quoted))).is_some();
+    Ok(if of_proxy { Answer::Proxied } else { Answer::None })
+}
+
+/// The key of a connection that the proxy dialled.
+#[inline(always)]
+fn upstream(flow: &FlowKey) -> FlowKey {
+    FlowKey { kind: kind::PROXY_UPSTREAM, ..*flow }
+}

@@ -1,0 +1,16 @@
+//! The logic of the kernel programs, free of the kernel: a packet and some tables in, a decision out.
+//!
+//! Everything here compiles for the host too, where it is tested and fuzzed; `main.rs` puts the maps under it.
+//! INVARIANT: nothing allocates, panics or loops without a bound, and no frame is large: the verifier counts 512 bytes of stack.
+#![no_std]
+
+pub mod conntrack;
+pub mod fragments;
+pub mod from_endpoint;
+pub mod icmp;
+pub mod packet;
+pub mod policy;
+pub mod redirect;
+pub mod tables;
+pub mod to_endpoint;
+pub mod verdict;

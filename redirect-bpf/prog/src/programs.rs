@@ -1,0 +1,156 @@
+//! The entry points: each reads what the kernel hands it, asks the logic, and turns the answer into an action.
+
+use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
+use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT};
+use aya_ebpf::macros::{classifier, sk_lookup};
+use aya_ebpf::programs::{SkLookupContext, TcContext};
+use core::ptr::{self, addr_of};
+use redirect_abi::{FlowKey, counter, kind, mark, verdict};
+use redirect_prog::packet::{Arrival, Bytes, Packet, mapped, protocol};
+use redirect_prog::verdict::{Decision, Opened, Pass, Reason, Report};
+use redirect_prog::{from_endpoint, to_endpoint};
+
+use crate::events;
+use crate::maps::{Hook, LISTENERS, Maps, REDIRECTS, Scratch, count};
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+
+/// On the node's end of an endpoint's interface, TCX ingress.
+#[classifier]
+pub(crate) fn from_endpoint(context: TcContext) -> i32 {
+    let Some(Scratch { packet, report }) = Scratch::of(Hook::FromEndpoint) else { return TC_ACT_SHOT };
+    let arrival = arrival(&context);
+    let decision = from_endpoint::judge(&Maps, &Frame(&context), &arrival, packet, report);
+    act(&context, &arrival, decision, packet, report)
+}
+
+/// On the node's end of an endpoint's interface, TCX egress.
+#[classifier]
+pub(crate) fn to_endpoint(context: TcContext) -> i32 {
+    let Some(Scratch { packet, report }) = Scratch::of(Hook::ToEndpoint) else { return TC_ACT_SHOT };
+    let arrival = arrival(&context);
+    let decision = to_endpoint::judge(&Maps, &Frame(&context), &arrival, packet, report);
+    act(&context, &arrival, decision, packet, report)
+}
+
+#[inline(always)]
+fn act(context: &TcContext, arrival: &Arrival, decision: Decision, packet: &Packet, report: &Report) -> i32 {
+    match report.opened {
+        Opened::Nothing => {}
+        Opened::Direct => {
+            count(counter::ALLOWED_FLOWS);
+            events::tell(packet, report, arrival.ifindex, verdict::ALLOW, 0);
+        }
+        Opened::Redirected => count(counter::REDIRECTED),
+    }
+    match decision {
+        Ok(Pass::Unmarked) => TC_ACT_OK,
+        Ok(Pass::Checked) => {
+            context.set_mark(mark::CHECKED | report.destination << mark::CHECKED_FOR_SHIFT);
+            TC_ACT_OK
+        }
+        Ok(Pass::ToProxy) => {
+            context.set_mark(mark::TO_PROXY);
+            TC_ACT_OK
+        }
+        Err(reason) => {
+            drop_for(packet, report, arrival.ifindex, reason);
+            TC_ACT_SHOT
+        }
+    }
+}
+
+#[inline(always)]
+fn drop_for(packet: &Packet, report: &Report, ifindex: u32, reason: Reason) {
+    count(u32::from(reason as u8));
+    events::tell(packet, report, ifindex, verdict::DENY, reason as u8);
+}
+
+struct Frame<'a>(&'a TcContext);
+
+impl Bytes for Frame<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        self.0.load(offset as usize).ok()
+    }
+}
+
+#[inline(always)]
+fn arrival(context: &TcContext) -> Arrival {
+    let skb = context.skb.skb;
+    // SAFETY: the context is the kernel's, and these are fields of it that a classifier may read.
+    unsafe {
+        Arrival {
+            // In network order, in the low half.
+            ethertype: u16::from_be((*skb).protocol as u16),
+            tagged: (*skb).vlan_present != 0,
+            ifindex: (*skb).ifindex,
+            ingress_ifindex: (*skb).ingress_ifindex,
+            mark: (*skb).mark,
+        }
+    }
+}
+
+/// In the node's network namespace: a connection that was redirected goes to the proxy's listener, whatever port it is for.
+#[sk_lookup]
+pub(crate) fn pick_listener(context: SkLookupContext) -> u32 {
+    let Some(key) = looked_up(&context) else { return SK_PASS };
+    // SAFETY: copied at once; what is written meanwhile for the same connection says the same.
+    let Some(listener) = unsafe { REDIRECTS.get(&key) }.copied() else { return SK_PASS };
+    match LISTENERS.redirect_sk_lookup(&context, listener, 0) {
+        Ok(()) => SK_PASS,
+        // The proxy is down. A listener of the host's must not answer in its place.
+        Err(_) => SK_DROP,
+    }
+}
+
+/// The connection that a socket is looked for.
+#[inline(always)]
+fn looked_up(context: &SkLookupContext) -> Option<FlowKey> {
+    let lookup = context.lookup;
+    macro_rules! field {
+        ($($place:tt)+) => {
+            // SAFETY: the context is the kernel's, and this is a field of it. Volatile: a read that is made under a condition
+            // becomes one at an offset that depends on it, which the verifier refuses.
+            unsafe { ptr::read_volatile(addr_of!((*lookup).$($place)+)) }
+        };
+    }
+    let remote4 = field!(remote_ip4);
+    let local4 = field!(local_ip4);
+    let remote6 = words([field!(remote_ip6[0]), field!(remote_ip6[1]), field!(remote_ip6[2]), field!(remote_ip6[3])]);
+    let local6 = words([field!(local_ip6[0]), field!(local_ip6[1]), field!(local_ip6[2]), field!(local_ip6[3])]);
+    let (source, destination) = match field!(family) {
+        AF_INET => (mapped(remote4.to_ne_bytes()), mapped(local4.to_ne_bytes())),
+        AF_INET6 => (remote6, local6),
+        _ => return None,
+    };
+    (field!(protocol) == u32::from(protocol::TCP)).then_some(FlowKey {
+        source,
+        destination,
+        source_port: field!(remote_port).to_ne_bytes(),
+        destination_port: (field!(local_port) as u16).to_be_bytes(),
+        protocol: protocol::TCP,
+        kind: kind::PROXY_DOWNSTREAM,
+        pad: [0; 2],
+    })
+}
+
+#[inline(always)]
+fn words([a, b, c, d]: [u32; 4]) -> [u8; 16] {
+    let (a, b, c, d) = (a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes(), d.to_ne_bytes());
+    [
+        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3],
+    ]
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses a program that could come here.
+    loop {}
+}
+
+/// Several helpers are for programs under the GPL only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

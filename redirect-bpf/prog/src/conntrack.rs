@@ -291,3 +291,6 @@ fn ending(packet: &Packet, sender: Sender) -> u32 {
     }
     flags
 }
+
+#[cfg(test)]
+mod tests;

@@ -141,3 +141,6 @@ fn admit_error(
 fn upstream(flow: &FlowKey) -> FlowKey {
     FlowKey { kind: kind::PROXY_UPSTREAM, ..*flow }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,10 +4,16 @@
 //! INVARIANT: nothing allocates, panics or loops without a bound, and no frame is large: the verifier counts 512 bytes of stack.
 #![no_std]
 
+#[cfg(any(test, feature = "model"))]
+extern crate std;
+
+pub mod aggregate;
 pub mod conntrack;
 pub mod fragments;
 pub mod from_endpoint;
 pub mod icmp;
+#[cfg(any(test, feature = "model"))]
+pub mod model;
 pub mod packet;
 pub mod policy;
 pub mod redirect;

@@ -14,6 +14,13 @@ pub trait Bytes {
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
 }
 
+impl Bytes for &[u8] {
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let offset = usize::try_from(offset).ok()?;
+        self.get(offset..)?.first_chunk().copied()
+    }
+}
+
 /// What the kernel says of a frame beside its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Arrival {
@@ -283,7 +290,7 @@ fn extension_headers(frame: &impl Bytes, packet: &mut Packet, first: u8) -> Resu
     let mut fragment_offset = 0;
     packet.transport = ETHERNET_LEN + IPV6_LEN;
     packet.next_header = first;
-    for _ in 0..EXTENSION_HEADERS_MAX {
+    for _ in 0..=EXTENSION_HEADERS_MAX {
         let header_len = match next {
             extension::HOP_BY_HOP | extension::DESTINATION | extension::ROUTING => {
                 let [following, len, _, segments_left] = load(frame, packet.transport)?;
@@ -404,3 +411,6 @@ pub fn mapped([a, b, c, d]: [u8; 4]) -> [u8; 16] {
 pub(crate) fn load<const N: usize>(frame: &impl Bytes, offset: u32) -> Result<[u8; N], Reason> {
     frame.load(offset).ok_or(Reason::Malformed)
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,10 +27,11 @@ pub fn judge(
         Network::Arp => return Ok(Pass::Unmarked),
         Network::Ip => fragments::resolve(tables, packet)?,
     }
+    let local_sender = arrival.ingress_ifindex == 0;
     match arrival.mark & mark::MASK {
         mark::CHECKED if arrival.mark >> mark::CHECKED_FOR_SHIFT == endpoint.id => return Ok(Pass::Unmarked),
-        mark::PROXY_DOWNSTREAM => return Ok(Pass::Unmarked),
-        mark::PROXY_UPSTREAM => {
+        mark::PROXY_DOWNSTREAM if local_sender => return Ok(Pass::Unmarked),
+        mark::PROXY_UPSTREAM if local_sender => {
             conntrack::track_proxied(tables, packet, kind::PROXY_UPSTREAM, report.epoch)?;
             return Ok(Pass::Unmarked);
         }
@@ -42,9 +43,11 @@ pub fn judge(
     if admits_answer(tables, frame, packet, report)? {
         return Ok(Pass::Unmarked);
     }
-    let foreign = arrival.ingress_ifindex != 0;
-    let ends = Ends { source: None, destination: Some(endpoint), foreign };
-    let origin = if foreign { flow_flags::FOREIGN } else { 0 };
+    if !local_sender && is_spoofed(tables, arrival, packet) {
+        return Err(Reason::SpoofedSource);
+    }
+    let ends = Ends { source: None, destination: Some(endpoint), foreign: !local_sender };
+    let origin = if local_sender { 0 } else { flow_flags::FOREIGN };
     match policy::judge(tables, &packet.flow, &ends, report) {
         Ok(Verdict::Allow) => {
             conntrack::track_direct(tables, packet, flow_flags::INGRESS_ONLY | origin, report)?;
@@ -53,6 +56,15 @@ pub fn judge(
         // Its source is not at a hook of ours: nothing could carry it to the proxy.
         Ok(Verdict::Redirect) => Err(conntrack::refuse(tables, packet, Reason::NotRedirectable)),
         Err(refusal) => Err(conntrack::refuse(tables, packet, refusal)),
+    }
+}
+
+/// Whether it bears the address of an endpoint of this node, but did not come from there.
+#[inline(always)]
+fn is_spoofed(tables: &impl Tables, arrival: &Arrival, packet: &Packet) -> bool {
+    match tables.endpoint_at(&packet.flow.source) {
+        Some(owner) => owner.ifindex != arrival.ingress_ifindex,
+        None => false,
     }
 }
 
@@ -73,3 +85,6 @@ fn admits_answer(
         None => Ok(false),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,41 @@
+//! When an event stands for more than one occurrence: a retransmitted SYN is no new attempt, and a stream of refused packets no
+//! stream of events.
+
+use redirect_abi::{Aggregate, AggregateKey};
+
+use crate::packet::Packet;
+use crate::verdict::Report;
+
+/// What happens again within this time of an event is part of it.
+pub const WINDOW_NS: u64 = 10_000_000_000;
+
+#[inline(always)]
+pub fn key(packet: &Packet, report: &Report, verdict: u8, reason: u8) -> AggregateKey {
+    AggregateKey { flow: packet.flow, verdict, reason, direction: report.direction, pad: 0 }
+}
+
+/// What is kept of an event that stands for one occurrence.
+#[inline(always)]
+pub fn first(packet: &Packet, now_ns: u64) -> Aggregate {
+    Aggregate { sent_ns: now_ns, pending: 0, sequence: packet.sequence }
+}
+
+/// How many occurrences an event of this packet stands for. `None`: it is part of the last one, and waits for the next.
+#[inline(always)]
+pub fn again(known: &mut Aggregate, packet: &Packet, now_ns: u64) -> Option<u32> {
+    let part_of_last = if packet.opens() {
+        known.sequence == packet.sequence
+    } else {
+        now_ns.saturating_sub(known.sent_ns) < WINDOW_NS
+    };
+    if part_of_last {
+        known.pending = known.pending.wrapping_add(1);
+        return None;
+    }
+    let occurrences = known.pending.wrapping_add(1);
+    *known = first(packet, now_ns);
+    Some(occurrences)
+}
+
+#[cfg(test)]
+mod tests;

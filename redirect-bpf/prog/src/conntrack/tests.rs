@@ -1,0 +1,242 @@
+//! Entries: how long they mean something, what they note, and that nothing passes for a reply that is none.
+
+use proptest::prelude::*;
+use redirect_abi::{PolicyKey, direction::*, verdict};
+use std::collections::BTreeMap;
+use std::vec::Vec;
+
+use super::*;
+use crate::model::frames::{TestFrame, tcp as segment_bytes, udp};
+use crate::model::world::{FAMILIES, Family, Party, World, any, flow, frame, peer};
+use crate::packet::protocol::{TCP, UDP};
+use crate::verdict::{Decision, Pass};
+use Party::{A, B};
+use tcp::{ACK, FIN, RST, SYN};
+
+#[test]
+fn lifetimes() {
+    assert_eq!(lifetime_ns(UDP, 0), DATAGRAM_LIFETIME_NS);
+    assert_eq!(lifetime_ns(UDP, flow_flags::RST), DATAGRAM_LIFETIME_NS);
+    assert_eq!(lifetime_ns(TCP, 0), TCP_LIFETIME_NS);
+    assert_eq!(lifetime_ns(TCP, flow_flags::FIN_SOURCE), TCP_LIFETIME_NS);
+    assert_eq!(lifetime_ns(TCP, flow_flags::FIN_DESTINATION), TCP_LIFETIME_NS);
+    assert_eq!(lifetime_ns(TCP, CLOSED_BY_BOTH), CLOSED_LIFETIME_NS);
+    assert_eq!(lifetime_ns(TCP, flow_flags::RST), CLOSED_LIFETIME_NS);
+}
+
+#[test]
+fn a_silent_flow_has_no_replies() {
+    let world = one_way();
+    let request = frame(Family::V4, A, B, UDP, &udp(4000, 53));
+    let reply = frame(Family::V4, B, A, UDP, &udp(53, 4000));
+    check(&world, A, &request, Ok(Pass::Checked));
+    world.pass_time(DATAGRAM_LIFETIME_NS);
+    check(&world, B, &reply, Ok(Pass::Checked));
+    world.pass_time(DATAGRAM_LIFETIME_NS + 1);
+    check(&world, B, &reply, Err(Reason::Policy));
+}
+
+#[test]
+fn a_connection_that_ended_soon_has_no_replies() {
+    for (from_a, from_b) in [(FIN | ACK, FIN | ACK), (RST, ACK), (ACK, RST)] {
+        let world = one_way();
+        check(&world, A, &there(SYN), Ok(Pass::Checked));
+        check(&world, A, &there(from_a), Ok(Pass::Checked));
+        check(&world, B, &back(from_b), Ok(Pass::Checked));
+        check(&world, B, &back(ACK), Ok(Pass::Checked));
+        world.pass_time(CLOSED_LIFETIME_NS + 1);
+        check(&world, B, &back(ACK), Err(Reason::Policy));
+    }
+}
+
+#[test]
+fn a_half_closed_connection_goes_on() {
+    let world = one_way();
+    check(&world, A, &there(SYN), Ok(Pass::Checked));
+    check(&world, A, &there(FIN | ACK), Ok(Pass::Checked));
+    world.pass_time(TCP_LIFETIME_NS);
+    check(&world, B, &back(ACK), Ok(Pass::Checked));
+}
+
+#[test]
+fn entries_note_what_resets_are_made_of() {
+    let world = one_way();
+    check(&world, A, &there(SYN), Ok(Pass::Checked));
+    check(&world, B, &back(SYN | ACK), Ok(Pass::Checked));
+    check(&world, A, &there(ACK), Ok(Pass::Checked));
+    with_entry(&world, |entry| {
+        assert_eq!(entry.acked_by_source.load(), 2000_u32.to_be_bytes());
+        assert_eq!(entry.acked_by_destination.load(), 2000_u32.to_be_bytes());
+        assert_eq!(entry.packets.load(), 3);
+        assert_eq!(entry.last_seen_ns.load(), world.model.now_ns.get());
+    });
+}
+
+#[test]
+fn a_syn_starts_the_entry_anew() {
+    let world = one_way();
+    check(&world, A, &there(SYN), Ok(Pass::Checked));
+    check(&world, A, &there(RST), Ok(Pass::Checked));
+    check(&world, A, &there(SYN), Ok(Pass::Checked));
+    with_entry(&world, |entry| {
+        assert_eq!((entry.flags.load(), entry.packets.load()), (0, 1));
+    });
+}
+
+#[test]
+fn a_revoked_connection_is_dead_until_a_new_one() {
+    let mut world = one_way();
+    check(&world, A, &there(SYN), Ok(Pass::Checked));
+    with_entry(&world, |entry| entry.flags.store(flow_flags::REVOKED));
+    check(&world, A, &there(ACK), Err(Reason::Revoked));
+    check(&world, B, &back(ACK), Err(Reason::Revoked));
+    check(&world, A, &there(SYN), Ok(Pass::Checked));
+    check(&world, B, &back(SYN | ACK), Ok(Pass::Checked));
+    world.policy(B, &[]);
+    check(&world, A, &there(ACK), Err(Reason::Revoked));
+    check(&world, A, &there(SYN), Err(Reason::Policy));
+}
+
+#[test]
+fn revoked_datagrams_pass_again_when_policy_allows_them() {
+    let mut world = one_way();
+    let request = frame(Family::V6, A, B, UDP, &udp(4000, 53));
+    let reply = frame(Family::V6, B, A, UDP, &udp(53, 4000));
+    check(&world, A, &request, Ok(Pass::Checked));
+    world.policy(B, &[]);
+    world.next_epoch();
+    check(&world, A, &request, Err(Reason::Revoked));
+    check(&world, B, &reply, Err(Reason::Revoked));
+    allow_one_way(&mut world);
+    world.next_epoch();
+    check(&world, A, &request, Ok(Pass::Checked));
+    check(&world, B, &reply, Ok(Pass::Checked));
+}
+
+#[test]
+fn a_connection_from_before_is_adopted_by_its_openers_packets() {
+    for family in FAMILIES {
+        let world = one_way();
+        let reply = frame(family, B, A, TCP, &segment_bytes(80, 4000, ACK));
+        check(&world, B, &reply, Err(Reason::Policy));
+        check(&world, A, &frame(family, A, B, TCP, &segment_bytes(4000, 80, ACK)), Ok(Pass::Checked));
+        check(&world, B, &reply, Ok(Pass::Checked));
+    }
+}
+
+#[test]
+fn a_connection_from_before_has_no_opener_where_both_ways_are_allowed() {
+    let mut world = World::open();
+    // Who talks first may well be the server.
+    check(&world, B, &back(ACK), Ok(Pass::Checked));
+    check(&world, A, &there(ACK), Ok(Pass::Checked));
+    assert!(world.model.flows.borrow().is_empty());
+    allow_one_way(&mut world);
+    world.next_epoch();
+    check(&world, B, &back(ACK), Err(Reason::Policy));
+    check(&world, A, &there(ACK), Ok(Pass::Checked));
+    check(&world, B, &back(ACK), Ok(Pass::Checked));
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_opens_nothing() {
+    let world = one_way();
+    for flags in [SYN | ACK, RST, RST | ACK] {
+        check(&world, A, &there(flags), Ok(Pass::Checked));
+        check(&world, B, &back(ACK), Err(Reason::Policy));
+    }
+}
+
+#[test]
+fn a_syn_the_other_way_ends_what_it_crosses() {
+    let mut world = World::open();
+    check(&world, A, &there(SYN), Ok(Pass::Checked));
+    // Allowed: B opens on the same ports. What it sends is from now on judged for itself, not as a reply.
+    check(&world, B, &back(SYN), Ok(Pass::Checked));
+    world.policy(A, &[any(EGRESS)]);
+    check(&world, B, &back(ACK), Err(Reason::Revoked));
+}
+
+proptest! {
+    /// B may say nothing by itself. Whatever is sent, in whatever order: what passes from B answers a flow that A opened,
+    /// that policy allows at the time, on the same ports.
+    #[test]
+    fn nothing_passes_for_a_reply_that_is_none(steps in proptest::collection::vec(step(), 1..60)) {
+        let mut world = one_way();
+        let mut allowed = true;
+        let mut opened: BTreeMap<u16, ()> = BTreeMap::new();
+        for step in steps {
+            match step {
+                Step::Allow(now) => {
+                    allowed = now;
+                    if now { allow_one_way(&mut world) } else { world.policy(B, &[]) }
+                    world.next_epoch();
+                }
+                Step::FromA(port, flags) => {
+                    let sent = frame(Family::V4, A, B, TCP, &segment_bytes(port, 80, flags));
+                    let passed = world.between(A, B, &sent).is_ok();
+                    prop_assert!(allowed || !passed);
+                    if passed {
+                        let _: Option<()> = opened.insert(port, ());
+                    }
+                }
+                Step::FromB(port, flags) => {
+                    let sent = frame(Family::V4, B, A, TCP, &segment_bytes(80, port, flags));
+                    let passed = world.between(B, A, &sent).is_ok();
+                    prop_assert!(!passed || allowed && opened.contains_key(&port) && flags & (SYN | ACK) != SYN);
+                }
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Allow(bool),
+    FromA(u16, u8),
+    FromB(u16, u8),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let flags =
+        || prop_oneof![Just(SYN), Just(SYN | ACK), Just(ACK), Just(FIN | ACK), Just(RST), any_flags()];
+    prop_oneof![
+        1 => proptest::bool::ANY.prop_map(Step::Allow),
+        4 => (4000_u16..4003, flags()).prop_map(|(port, flags)| Step::FromA(port, flags)),
+        4 => (4000_u16..4003, flags()).prop_map(|(port, flags)| Step::FromB(port, flags)),
+    ]
+}
+
+fn any_flags() -> impl Strategy<Value = u8> {
+    proptest::num::u8::ANY
+}
+
+/// A may send what it likes to B, B nothing to anybody.
+fn one_way() -> World {
+    let mut world = World::open();
+    allow_one_way(&mut world);
+    world
+}
+
+fn allow_one_way(world: &mut World) {
+    let entries: Vec<(u32, PolicyKey, u8)> = Vec::from([peer(INGRESS, A, verdict::ALLOW)]);
+    world.policy(B, &entries);
+}
+
+fn there(flags: u8) -> TestFrame {
+    frame(Family::V4, A, B, TCP, &segment_bytes(4000, 80, flags))
+}
+
+fn back(flags: u8) -> TestFrame {
+    frame(Family::V4, B, A, TCP, &segment_bytes(80, 4000, flags))
+}
+
+fn with_entry(world: &World, look: impl Fn(&Tracked)) {
+    let key = flow(Family::V4, A, B, TCP, (4000, 80));
+    look(world.model.flows.borrow().get(&key).expect("the flow is tracked"));
+}
+
+#[track_caller]
+fn check(world: &World, from: Party, frame: &TestFrame, expect: Decision) {
+    assert_eq!(world.from(from, frame).0, expect);
+}

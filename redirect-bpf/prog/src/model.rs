@@ -1,0 +1,155 @@
+//! The tables as trees, for tests and fuzz targets: what the kernel's maps would answer, and nothing evicted.
+
+pub mod frames;
+pub mod world;
+
+use core::cell::{Cell, RefCell};
+use redirect_abi::{
+    Address, Endpoint, FlowKey, FlowState, FragmentKey, FragmentValue, IpcacheKey, PolicyKey, family,
+};
+use std::boxed::Box;
+use std::collections::BTreeMap;
+use std::vec::Vec;
+
+use crate::packet::{is_mapped, mapped};
+use crate::tables::{Full, NoPolicyMap, Tables, Tracked};
+
+/// Entries of a longest-prefix trie: how many bits count, and the key.
+type Trie<K, V> = Vec<(u32, K, V)>;
+
+#[derive(Debug, Default)]
+pub struct Model {
+    pub now_ns: Cell<u64>,
+    pub epoch: Cell<u32>,
+    pub endpoints: BTreeMap<u32, Endpoint>,
+    pub addresses: BTreeMap<Address, Endpoint>,
+    pub ipcache: Trie<IpcacheKey, u32>,
+    pub policies: BTreeMap<u32, Trie<PolicyKey, u8>>,
+    /// Entries are never freed: who found one may keep it as long as he likes, as in the kernel.
+    pub flows: RefCell<BTreeMap<FlowKey, &'static Tracked>>,
+    pub fragments: RefCell<BTreeMap<FragmentKey, FragmentValue>>,
+    pub redirects: RefCell<BTreeMap<FlowKey, u32>>,
+    /// By [`redirect_abi::listener`].
+    pub listeners: [bool; 2],
+    /// Nothing more fits.
+    pub full: bool,
+}
+
+impl Model {
+    /// A local endpoint, reachable under both addresses, known to the ipcache, without a policy map.
+    pub fn add_endpoint(&mut self, id: u32, identity: u32, v4: [u8; 4], v6: Address) {
+        let endpoint = Endpoint { id, identity, ifindex: id, families: 3, v4: mapped(v4), v6 };
+        let _: Option<Endpoint> = self.endpoints.insert(id, endpoint);
+        for address in [endpoint.v4, v6] {
+            let _: Option<Endpoint> = self.addresses.insert(address, endpoint);
+            self.add_identity(128, address, identity);
+        }
+    }
+
+    /// `bits` of the 128 of the address.
+    pub fn add_identity(&mut self, bits: u32, address: Address, identity: u32) {
+        let family = if is_mapped(&address) { family::IPV4 } else { family::IPV6 };
+        self.ipcache.push((8 + bits, IpcacheKey { family, address, pad: [0; 3] }, identity));
+    }
+
+    /// The policy map of an endpoint becomes this, as a whole. Prefixes as in [`PolicyKey`].
+    pub fn set_policy(&mut self, endpoint: u32, entries: &[(u32, PolicyKey, u8)]) {
+        let _: Option<Trie<PolicyKey, u8>> = self.policies.insert(endpoint, entries.to_vec());
+    }
+
+    fn room(&self) -> Result<(), Full> {
+        if self.full { Err(Full) } else { Ok(()) }
+    }
+}
+
+impl Tables for Model {
+    fn now_ns(&self) -> u64 {
+        self.now_ns.get()
+    }
+
+    fn epoch(&self) -> u32 {
+        self.epoch.get()
+    }
+
+    fn endpoint_on(&self, ifindex: u32) -> Option<&Endpoint> {
+        self.endpoints.get(&ifindex)
+    }
+
+    fn endpoint_at(&self, address: &Address) -> Option<&Endpoint> {
+        self.addresses.get(address)
+    }
+
+    fn identity(&self, key: &IpcacheKey) -> Option<u32> {
+        longest(&self.ipcache, ipcache_bytes, key)
+    }
+
+    fn policy(&self, endpoint: u32, key: &PolicyKey) -> Result<Option<u8>, NoPolicyMap> {
+        let entries = self.policies.get(&endpoint).ok_or(NoPolicyMap)?;
+        Ok(longest(entries, policy_bytes, key))
+    }
+
+    fn flow(&self, key: &FlowKey) -> Option<&Tracked> {
+        self.flows.borrow().get(key).copied()
+    }
+
+    fn insert_flow(&self, key: &FlowKey, state: &FlowState) -> Result<(), Full> {
+        self.room()?;
+        let tracked: &'static Tracked = Box::leak(Box::new(Tracked::from(*state)));
+        let _: Option<&Tracked> = self.flows.borrow_mut().insert(*key, tracked);
+        Ok(())
+    }
+
+    fn remove_flow(&self, key: &FlowKey) {
+        let _: Option<&Tracked> = self.flows.borrow_mut().remove(key);
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn insert_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Full> {
+        self.room()?;
+        let _: Option<FragmentValue> = self.fragments.borrow_mut().insert(*key, *value);
+        Ok(())
+    }
+
+    fn has_listener(&self, index: u32) -> bool {
+        usize::try_from(index).ok().and_then(|index| self.listeners.get(index).copied()).unwrap_or(false)
+    }
+
+    fn insert_redirect(&self, key: &FlowKey, listener: u32) -> Result<(), Full> {
+        self.room()?;
+        let _: Option<u32> = self.redirects.borrow_mut().insert(*key, listener);
+        Ok(())
+    }
+}
+
+fn longest<K, V: Copy, const N: usize>(
+    entries: &[(u32, K, V)],
+    bytes: impl Fn(&K) -> [u8; N],
+    key: &K,
+) -> Option<V> {
+    entries
+        .iter()
+        .filter(|(bits, prefix, _)| covers(*bits, &bytes(prefix), &bytes(key)))
+        .max_by_key(|(bits, ..)| *bits)
+        .map(|(.., value)| *value)
+}
+
+fn covers(bits: u32, prefix: &[u8], key: &[u8]) -> bool {
+    let bit = |bytes: &[u8], n: u32| {
+        bytes.get(usize::try_from(n / 8).unwrap_or(usize::MAX)).map(|byte| byte >> (7 - n % 8) & 1)
+    };
+    (0..bits).all(|n| bit(prefix, n) == bit(key, n))
+}
+
+fn ipcache_bytes(key: &IpcacheKey) -> [u8; 17] {
+    let mut bytes = [key.family; 17];
+    bytes[1..].copy_from_slice(&key.address);
+    bytes
+}
+
+fn policy_bytes(key: &PolicyKey) -> [u8; 8] {
+    let [a, b, c, d] = key.identity;
+    [key.direction, a, b, c, d, key.protocol, key.port[0], key.port[1]]
+}

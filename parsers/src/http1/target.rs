@@ -121,7 +121,7 @@ fn path_of<'a>(bytes: &'a [u8], ends: &[usize], index: usize, query_len: usize) 
 /// Whether the path has one form only, as most do. Two passes without a branch on the bytes, which vectorise.
 fn is_plain(path: &[u8]) -> bool {
     let marks = path.iter().fold(false, |any, byte| any | matches!(byte, b'%' | b';' | b'\\'));
-    let pairs = path.iter().zip(path.iter().skip(1));
+    let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
     let doubles =
         pairs.fold(false, |any, (one, next)| any | ((*one == b'/') & ((*next == b'/') | (*next == b'.'))));
     !marks && !doubles

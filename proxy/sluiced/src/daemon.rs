@@ -7,25 +7,24 @@
 //! What can fail is tried before anything in the kernel is touched: a daemon that does not start leaves in force what was.
 
 use crate::admin::{self, Admin};
+use crate::collector;
 use crate::findings::Findings;
 use crate::flows;
 use crate::kernel::{self, Kernel};
-use crate::listener::{self, Setup, Target};
+use crate::listener::{self, Setup};
 use crate::metrics::{Counters, Metrics};
 use crate::publisher::{Publisher, Reload};
 use crate::settings;
 use crate::shared::{Phase, Shared};
+use crate::sockets::{self, Sockets};
 use crate::state::State;
 use crate::upstream::Source;
 use anyhow::{Context as _, anyhow};
 use config_node::{Config, LogFormat, Mode, Problem};
 use policy_watch::Watcher;
-use proxy_core::record::{OrigDst, Upstream};
 use redirect::Redirector;
-use redirect::sockets::{plain_listener, redirect_listeners};
 use std::io;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -67,8 +66,6 @@ impl From<anyhow::Error> for Failure {
 
 /// Policies are settled when nothing has changed for this long.
 const SETTLE: Duration = Duration::from_millis(10);
-/// Descriptors beside those of connections.
-const DESCRIPTORS_OWN: u64 = 256;
 
 /// Runs until SIGTERM or SIGINT, and the drain behind it.
 ///
@@ -77,6 +74,7 @@ const DESCRIPTORS_OWN: u64 = 256;
 pub fn run(node_file: &Path) -> Result<(), Failure> {
     let config = read(node_file)?;
     init_log(&config)?;
+    log_panics();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -95,7 +93,7 @@ pub fn run(node_file: &Path) -> Result<(), Failure> {
 pub fn uninstall(node_file: &Path) -> Result<Vec<String>, Failure> {
     let config = read(node_file)?;
     let undone =
-        redirect::uninstall(&redirect_settings(&config)).context("not everything could be undone")?;
+        redirect::uninstall(&settings::redirect(&config)).context("not everything could be undone")?;
     Ok(undone)
 }
 
@@ -116,13 +114,9 @@ fn init_log(config: &Config) -> anyhow::Result<()> {
     .map_err(|error| anyhow!("the log can't start: {error}"))
 }
 
-fn redirect_settings(config: &Config) -> redirect::Settings {
-    let installed = || PathBuf::from("/usr/lib/sluice/redirect.o");
-    redirect::Settings {
-        object: config.redirect.object.clone().unwrap_or_else(installed),
-        bpffs: config.redirect.bpffs.clone(),
-        state_directory: config.node.state_directory.clone(),
-    }
+/// A panic ends one connection, not the daemon; it is a bug all the same.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a task has panicked")));
 }
 
 /// A daemon that has started and waits for signals.
@@ -164,11 +158,11 @@ impl Daemon {
             Mode::Ebpf => Source::Transparent,
             Mode::None => Source::WhereBindable,
         };
-        let connections_max = raise_descriptor_limit(config.limits.connections);
+        let connections_max = sockets::raise_descriptor_limit(config.limits.connections);
         let limits = settings::limits(&config);
         let shared = Arc::new(Shared::new(limits, connections_max, config.limits.flow_records, source));
 
-        let (listeners, redirector) = listeners(&config, settings::workers(&config))?;
+        let (listeners, redirector) = sockets::open(&config, settings::workers(&config))?;
         let workers = start_workers(&shared, listeners)?;
         let metrics = Arc::new(Metrics::new(Arc::clone(&shared), workers.counters));
         let findings = Arc::new(Findings::default());
@@ -203,7 +197,7 @@ impl Daemon {
             mode: settings::mode_name(config.redirect.mode),
         });
         let (stop, stopped) = oneshot::channel();
-        let collector = tokio::spawn(flows::collect(Arc::clone(&shared), workers.handoffs, stopped));
+        let collector = tokio::spawn(collector::collect(Arc::clone(&shared), workers.handoffs, stopped));
         let (reloads, received) = mpsc::channel(1);
         // These tasks live as long as the process.
         let _publisher = tokio::spawn(publisher.run(received));
@@ -232,7 +226,8 @@ impl Daemon {
     async fn reload(&self, node_file: &Path) {
         let problems = match read(node_file) {
             Ok(config) => {
-                let restart = needs_restart(&self.config, &config, &node_file.display().to_string());
+                let restart =
+                    settings::needs_restart(&self.config, &config, &node_file.display().to_string());
                 // The publisher ends only with the process.
                 drop(self.reloads.send(Reload(Box::new(config))).await);
                 restart
@@ -306,59 +301,6 @@ fn watch_policies(
     })
 }
 
-/// Every worker's sockets, and the kernel side where there is one.
-type Sockets = Vec<Vec<(TcpListener, Target)>>;
-
-fn listeners(config: &Config, workers: usize) -> anyhow::Result<(Sockets, Option<Redirector>)> {
-    match config.redirect.mode {
-        Mode::Ebpf => {
-            let mut redirector =
-                Redirector::start(redirect_settings(config)).context("the kernel side can't start")?;
-            let open = |v6| {
-                redirect_listeners(v6, workers)
-                    .context("the sockets for redirected connections can't be opened")
-            };
-            let (v4, v6) = (open(false)?, open(true)?);
-            if let (Some(v4), Some(v6)) = (v4.first(), v6.first()) {
-                redirector.set_listeners(v4, v6)?;
-            }
-            let pairs = v4.into_iter().zip(v6);
-            let sockets = pairs.map(|(v4, v6)| vec![(v4, Target::Original), (v6, Target::Original)]);
-            Ok((sockets.collect(), Some(redirector)))
-        }
-        Mode::None => {
-            let sockets = (0..workers).map(|_worker| plain_listeners(config)).collect::<Result<_, _>>()?;
-            Ok((sockets, None))
-        }
-    }
-}
-
-fn plain_listeners(config: &Config) -> anyhow::Result<Vec<(TcpListener, Target)>> {
-    let open = |listener: &config_node::Listener| {
-        let socket = plain_listener(listener.bind)
-            .with_context(|| format!("[[listener]] bind `{}` can't be opened", listener.bind))?;
-        Ok((socket, target(config, listener)?))
-    };
-    config.listeners.iter().map(open).collect()
-}
-
-/// What policy takes a connection to this listener for: one to the endpoint's own address, of the listener's family if it has one.
-fn target(config: &Config, listener: &config_node::Listener) -> anyhow::Result<Target> {
-    let named = |endpoint: &&config_node::Endpoint| {
-        listener.endpoint == endpoint.name
-            || listener.endpoint == format!("{}/{}", endpoint.namespace, endpoint.name)
-    };
-    let addresses = config.endpoints.iter().find(named).map(|endpoint| endpoint.addresses.as_slice());
-    let same_family = |address: &&std::net::IpAddr| address.is_ipv4() == listener.bind.is_ipv4();
-    let address = addresses
-        .and_then(|addresses| addresses.iter().find(same_family).or(addresses.first()))
-        .ok_or_else(|| anyhow!("[[listener]] endpoint `{}` has no address", listener.endpoint))?;
-    Ok(Target::Fixed {
-        destination: OrigDst((*address, listener.port).into()),
-        upstream: Upstream(listener.upstream),
-    })
-}
-
 fn start_kernel(
     mut redirector: Redirector,
     shared: &Arc<Shared>,
@@ -377,7 +319,7 @@ fn start_workers(shared: &Arc<Shared>, sockets: Sockets) -> anyhow::Result<Worke
         Workers { threads: Vec::new(), counters: Vec::new(), settled: Vec::new(), handoffs: Vec::new() };
     for (index, listeners) in sockets.into_iter().enumerate() {
         let counters = Arc::new(Counters::default());
-        let (producer, handoff) = flows::handoff(shared.flows.bell());
+        let (producer, handoff) = flows::handoff(shared.flows.bells());
         let (settled, is_settled) = watch::channel(0);
         let (shared, counting) = (Arc::clone(shared), Arc::clone(&counters));
         let setup = Setup { shared, counters: counting, producer, settled, listeners };
@@ -387,57 +329,6 @@ fn start_workers(shared: &Arc<Shared>, sockets: Sockets) -> anyhow::Result<Worke
         workers.handoffs.push(handoff);
     }
     Ok(workers)
-}
-
-/// Two descriptors a connection: as many connections as those allow, at most those that are configured.
-fn raise_descriptor_limit(connections: usize) -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let wanted =
-        u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(DESCRIPTORS_OWN);
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= wanted);
-    if enough(current) {
-        return connections;
-    }
-    let raised = maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    let set = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum });
-    let has = if set.is_ok() { Some(raised) } else { current };
-    if enough(has) {
-        return connections;
-    }
-    let possible = has.unwrap_or(wanted).saturating_sub(DESCRIPTORS_OWN) / 2;
-    tracing::warn!(
-        configured = connections,
-        possible,
-        "[limits] connections is more than the process has descriptors for: raise its RLIMIT_NOFILE"
-    );
-    usize::try_from(possible).unwrap_or(connections)
-}
-
-/// What differs and can't change in a running daemon.
-fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Problem> {
-    let fixed = |limits: &config_node::Limits| (limits.connections, limits.flow_records, limits.workers);
-    let differs = [
-        ("node.name", old.node.name != new.node.name),
-        ("node.state_directory", old.node.state_directory != new.node.state_directory),
-        ("policies.directories", old.policies.directories != new.policies.directories),
-        ("redirect", old.redirect != new.redirect),
-        ("listener", old.listeners != new.listeners),
-        ("api", old.api != new.api),
-        ("log", old.log != new.log),
-        ("metrics", old.metrics != new.metrics),
-        ("limits.connections, flow_records or workers", fixed(&old.limits) != fixed(&new.limits)),
-    ];
-    let differing = differs.into_iter().filter(|(_field, differs)| *differs);
-    differing
-        .map(|(field, _differs)| Problem {
-            file: file.into(),
-            line: 0,
-            field: field.into(),
-            message: "has changed, which a running daemon can't follow".into(),
-            fix: "restart sluiced".into(),
-        })
-        .collect()
 }
 
 /// The signals that the daemon knows.

@@ -170,19 +170,15 @@ fn of_endpoint(config: &Config, endpoint: &Endpoint) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     if endpoint.ingress.enforced() {
-        let governed: BTreeSet<_> = endpoint
-            .ingress
-            .classes()
-            .map(|class| (class.protocol, class.ports, matches!(class.verdict, PortVerdict::Inspect(_))))
-            .collect();
-        let open = governed.into_iter().filter(|(protocol, (first, last), _inspected)| {
+        let classes = endpoint.ingress.classes().filter(|class| !is_built_in(&class.verdict));
+        let governed: BTreeSet<_> = classes.map(|class| (class.protocol, class.ports)).collect();
+        let open = governed.into_iter().filter(|(protocol, (first, last))| {
             let tcp = protocol.is_none_or(|protocol| protocol == Protocol::TCP);
             let single = first == last;
             !(tcp
                 && (if single { stands(*first) } else { any_listener(config, &name, &endpoint.inputs.name) }))
         });
-        let open: BTreeSet<String> =
-            open.map(|(protocol, ports, _inspected)| ports_text(protocol, ports)).collect();
+        let open: BTreeSet<String> = open.map(|(protocol, ports)| ports_text(protocol, ports)).collect();
         findings.extend(open.into_iter().map(|ports| not_enforced_finding(&name, &ports)));
     }
     if endpoint.egress.enforced() {
@@ -198,6 +194,14 @@ fn of_endpoint(config: &Config, endpoint: &Endpoint) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// What nobody wrote, such as that the local host may reach its pods, governs no port.
+fn is_built_in(verdict: &PortVerdict) -> bool {
+    match verdict {
+        PortVerdict::Allow(rule) => rule.as_ref().is_none_or(|rule| rule.name().path.starts_with("allow-")),
+        PortVerdict::Deny(_) | PortVerdict::Inspect(_) => false,
+    }
 }
 
 fn any_listener(config: &Config, name: &str, short: &str) -> bool {
@@ -229,5 +233,62 @@ fn ports_text(protocol: Option<Protocol>, (first, last): (u16, u16)) -> String {
         (0 | 1, u16::MAX) => format!("every port of {protocol}"),
         (first, last) if first == last => format!("port {first}/{protocol}"),
         (first, last) => format!("ports {first}-{last}/{protocol}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy_model::identity::Numbers;
+    use policy_model::parse::Judged;
+    use std::sync::Arc;
+
+    const NODE: &str = r#"
+node: {name: n, pod_networks: [127.0.0.0/8], addresses: [127.0.0.1]}
+policies: {directories: [/p]}
+redirect: {mode: none}
+endpoint:
+- {name: a, addresses: [127.0.0.11], labels: {app: a}}
+- {name: b, addresses: [127.0.0.12], labels: {app: b}}
+listener:
+- {endpoint: a, port: 80, bind: "127.0.0.11:8080", upstream: "127.0.0.1:9080"}
+"#;
+
+    /// What is not enforced where `spec` holds for the endpoint `a`.
+    #[track_caller]
+    fn check(spec: &str, expect: &[&str]) {
+        let text = format!(
+            "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: p}}\n\
+             spec: {{endpointSelector: {{matchLabels: {{app: a}}}}, {spec}}}\n"
+        );
+        let parsed = policy_model::parse::parse(&text).unwrap();
+        let policies = parsed.objects.into_iter().map(|object| match object.judged {
+            Judged::Accepted { policy, .. } => Arc::new(policy),
+            Judged::Refused { diagnostics, .. } => panic!("{diagnostics:?}"),
+        });
+        let config = config_node::read("n.yaml", NODE).unwrap();
+        let inputs = crate::settings::inputs(&config, &[], &policies.collect::<Vec<_>>());
+        let (snapshot, _) = policy_model::resolve(None, &inputs, &mut Numbers::default(), 1);
+        let found = not_enforced(&config, &snapshot);
+        let said: Vec<&str> =
+            found.iter().map(|finding| finding.message.split(" is ").next().unwrap()).collect();
+        assert_eq!(said, expect, "{found:?}");
+        assert!(found.iter().all(|finding| finding.severity == "error" && finding.subject == "default/a"));
+    }
+
+    #[test]
+    fn a_port_with_a_listener_is_enforced() {
+        check("ingress: [{toPorts: [{ports: [{port: '80', protocol: TCP}]}]}]", &[]);
+    }
+
+    #[test]
+    fn other_ports_are_not() {
+        check("ingress: [{toPorts: [{ports: [{port: '81', protocol: TCP}]}]}]", &["port 81/TCP"]);
+        check("ingress: [{toPorts: [{ports: [{port: '80', protocol: UDP}]}]}]", &["port 80/UDP"]);
+    }
+
+    #[test]
+    fn egress_is_not() {
+        check("egress: [{toPorts: [{ports: [{port: '80', protocol: TCP}]}]}]", &["egress"]);
     }
 }

@@ -1,6 +1,6 @@
 //! Flow records on their way from the workers to whoever looks at them.
 //!
-//! A worker hands a record over without a lock ([`Producer`]); the [`Collector`] keeps the last ones in a bounded ring and
+//! A worker hands a record over without a lock ([`Producer`]); [`Flows`] keeps the last ones in a bounded ring and
 //! gives each to the subscribers whose filter it passes. The boxes travel back to the workers and are used again.
 //!
 //! INVARIANT: a record that finds no room is counted as lost; nobody waits for a reader.
@@ -11,18 +11,16 @@ mod l4;
 mod view;
 
 pub(crate) use filter::FlowFilter;
-pub(crate) use handoff::{Handoff, Producer, handoff};
+pub(crate) use handoff::{Bells, Handoff, Producer, handoff};
 pub(crate) use l4::{L4Outcome, L4Record};
 
-use crate::shared::Shared;
 use policy_model::Snapshot;
 use proxy_core::FlowRecord;
 use proxy_core::api::FlowView;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// One line of `GET /v1/flows`.
 pub(crate) type Line = axum::body::Bytes;
@@ -32,8 +30,7 @@ pub(crate) type Line = axum::body::Bytes;
 pub(crate) struct Flows {
     kept: Mutex<Kept>,
     records_max: usize,
-    /// Rung by producers when records wait.
-    bell: Arc<Notify>,
+    bells: Arc<Bells>,
     /// Lines that a subscriber was too slow for.
     subscriber_lost: AtomicU64,
 }
@@ -60,8 +57,6 @@ struct Subscriber {
 const SUBSCRIBER_LINES_MAX: usize = 4096;
 /// Subscribers at once; each costs work for every record.
 const SUBSCRIBERS_MAX: usize = 64;
-/// Records are collected in batches: no more often than this.
-const COLLECT_EVERY: Duration = Duration::from_millis(10);
 
 /// There are as many subscribers as we serve.
 #[derive(Debug)]
@@ -72,13 +67,13 @@ impl Flows {
         Self {
             kept: Mutex::default(),
             records_max,
-            bell: Arc::new(Notify::new()),
+            bells: Arc::default(),
             subscriber_lost: AtomicU64::new(0),
         }
     }
 
-    pub(crate) fn bell(&self) -> Arc<Notify> {
-        Arc::clone(&self.bell)
+    pub(crate) fn bells(&self) -> Arc<Bells> {
+        Arc::clone(&self.bells)
     }
 
     pub(crate) fn subscriber_lost(&self) -> u64 {
@@ -121,7 +116,7 @@ impl Flows {
     }
 
     /// Takes what waits in `handoff` and gives evicted boxes back to its worker.
-    fn drain(&self, handoff: &Handoff, snapshot: &Snapshot) {
+    pub(crate) fn drain(&self, handoff: &Handoff, snapshot: &Snapshot) {
         handoff.begin();
         let mut kept = self.lock();
         while let Some(record) = handoff.take() {
@@ -184,25 +179,6 @@ pub(crate) fn json_line(view: &FlowView) -> Line {
     text.into()
 }
 
-/// Moves records from the workers to [`Flows`] until `stop`, and what is left then.
-pub(crate) async fn collect(shared: Arc<Shared>, handoffs: Vec<Handoff>, mut stop: oneshot::Receiver<()>) {
-    let bell = shared.flows.bell();
-    let mut stopped = false;
-    while !stopped {
-        tokio::select! {
-            () = bell.notified() => {}
-            _ = &mut stop => stopped = true,
-        }
-        let snapshot = shared.snapshot.load_full();
-        for handoff in &handoffs {
-            shared.flows.drain(handoff, &snapshot);
-        }
-        if !stopped {
-            tokio::time::sleep(COLLECT_EVERY).await;
-        }
-    }
-}
-
 fn log(view: &FlowView) {
     tracing::debug!(
         kind = view.kind,
@@ -219,4 +195,72 @@ fn log(view: &FlowView) {
         count = view.count,
         "flow"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(n: u64) -> L4Record {
+        L4Record {
+            unix_ns: n,
+            source: "10.0.0.1:1".parse().unwrap(),
+            destination: "10.0.0.2:80".parse().unwrap(),
+            identities: None,
+            protocol: 6,
+            direction: policy_model::snapshot::Direction::Ingress,
+            outcome: L4Outcome::Dropped("policy"),
+            revision: 1,
+            count: n,
+        }
+    }
+
+    fn counts(flows: &Flows, last: usize) -> Vec<u64> {
+        let views = flows.recent(&FlowFilter::default(), last, &Snapshot::default());
+        views.iter().map(|view| view.count).collect()
+    }
+
+    #[test]
+    fn the_last_ones_are_kept() {
+        let flows = Flows::new(3);
+        flows.add_l4((1..=3).map(record), &Snapshot::default());
+        assert_eq!(counts(&flows, 10), [1, 2, 3]);
+        flows.add_l4([record(4)], &Snapshot::default());
+        assert_eq!(counts(&flows, 10), [2, 3, 4]);
+        assert_eq!(counts(&flows, 1), [4]);
+    }
+
+    #[test]
+    fn a_slow_subscriber_loses_what_it_has_no_room_for() {
+        let flows = Flows::new(1);
+        let mut lines = flows.subscribe(FlowFilter::default()).unwrap();
+        let max = u64::try_from(SUBSCRIBER_LINES_MAX).unwrap();
+        flows.add_l4((1..=max).map(record), &Snapshot::default());
+        assert_eq!(flows.subscriber_lost(), 0);
+        flows.add_l4([record(0)], &Snapshot::default());
+        assert_eq!(flows.subscriber_lost(), 1);
+        let line = lines.try_recv().unwrap();
+        assert_eq!(line.last(), Some(&b'\n'));
+        let view: FlowView = serde_json::from_slice(&line).unwrap();
+        assert_eq!((view.kind.as_str(), view.verdict.as_str(), view.count), ("l4", "dropped", 1));
+    }
+
+    #[test]
+    fn a_subscriber_gets_what_passes_its_filter() {
+        let flows = Flows::new(1);
+        let kind = Some("connection".into());
+        let mut lines = flows.subscribe(FlowFilter { kind, ..FlowFilter::default() }).unwrap();
+        flows.add_l4([record(1)], &Snapshot::default());
+        assert!(lines.try_recv().is_err());
+    }
+
+    #[test]
+    fn subscribers_are_bounded_and_leave() {
+        let flows = Flows::new(1);
+        let mut all: Vec<_> =
+            (0..SUBSCRIBERS_MAX).map(|_| flows.subscribe(FlowFilter::default()).unwrap()).collect();
+        assert!(flows.subscribe(FlowFilter::default()).is_err());
+        drop(all.pop());
+        assert!(flows.subscribe(FlowFilter::default()).is_ok());
+    }
 }

@@ -6,10 +6,12 @@
 //! INVARIANT: no byte is written to a peer that a session did not ask for; nothing is decided here.
 //! INVARIANT: a snapshot is stored only after the kernel was made safe for it, and reported only after every live connection met it.
 //!
-//! Modules, lowest first; each imports only from those above it.
+//! Modules, lowest first, each importing only from those before it: clock, settings, state, flows, transport, upstream, shared,
+//! collector, metrics, connections, worker, pump, listener, sockets, findings, kernel, publisher, admin, daemon.
 
 mod admin;
 mod clock;
+mod collector;
 mod connections;
 pub mod daemon;
 mod findings;
@@ -21,6 +23,7 @@ mod publisher;
 mod pump;
 mod settings;
 mod shared;
+mod sockets;
 mod state;
 mod transport;
 mod upstream;

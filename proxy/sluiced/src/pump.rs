@@ -456,16 +456,4 @@ fn transport<'a>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_idle_connection_is_small() {
-        assert!(
-            size_of::<Pump>() <= 512,
-            "{} bytes, {} of them the session's",
-            size_of::<Pump>(),
-            size_of::<Session>()
-        );
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! The node file's values in the forms that the parts of the daemon take them.
 
-use config_node::{Config, Mode};
+use config_node::{Config, Mode, Problem};
 use policy_model::cidr::Prefix;
 use policy_model::inputs::{EndpointInputs, Inputs, NodeInputs};
 use policy_model::labels::{Label, LabelSet};
@@ -8,6 +8,7 @@ use policy_model::rule::{Policy, Protocol};
 use proxy_core::Limits;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) fn limits(config: &Config) -> Limits {
@@ -29,6 +30,15 @@ pub(crate) fn limits(config: &Config) -> Limits {
 
 fn nanoseconds(milliseconds: u64) -> u64 {
     milliseconds.saturating_mul(1_000_000)
+}
+
+pub(crate) fn redirect(config: &Config) -> ::redirect::Settings {
+    let installed = || PathBuf::from("/usr/lib/sluice/redirect.o");
+    ::redirect::Settings {
+        object: config.redirect.object.clone().unwrap_or_else(installed),
+        bpffs: config.redirect.bpffs.clone(),
+        state_directory: config.node.state_directory.clone(),
+    }
 }
 
 /// `0` asks for one a core.
@@ -88,6 +98,32 @@ fn named_ports(written: &BTreeMap<String, (u16, String)>) -> BTreeMap<Box<str>, 
     };
     // Policies name ports without regard to case; their reader has made the names lower-case.
     written.iter().map(|(name, (port, p))| (name.to_ascii_lowercase().into(), (*port, protocol(p)))).collect()
+}
+
+/// What differs and can't change in a running daemon.
+pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Problem> {
+    let fixed = |limits: &config_node::Limits| (limits.connections, limits.flow_records, limits.workers);
+    let differs = [
+        ("node.name", old.node.name != new.node.name),
+        ("node.state_directory", old.node.state_directory != new.node.state_directory),
+        ("policies.directories", old.policies.directories != new.policies.directories),
+        ("redirect", old.redirect != new.redirect),
+        ("listener", old.listeners != new.listeners),
+        ("api", old.api != new.api),
+        ("log", old.log != new.log),
+        ("metrics", old.metrics != new.metrics),
+        ("limits.connections, flow_records or workers", fixed(&old.limits) != fixed(&new.limits)),
+    ];
+    let differing = differs.into_iter().filter(|(_field, differs)| *differs);
+    differing
+        .map(|(field, _differs)| Problem {
+            file: file.into(),
+            line: 0,
+            field: field.into(),
+            message: "has changed, which a running daemon can't follow".into(),
+            fix: "restart sluiced".into(),
+        })
+        .collect()
 }
 
 /// The addresses of this machine's interfaces, as the kernel's own tables list them.

@@ -67,6 +67,8 @@ pub(crate) struct Flows {
     cursor: Cursor,
     /// Revoked TCP flows and the packets that they had when resets were last sent.
     reset_at: BTreeMap<FlowKey, u64>,
+    /// Flows of the last judgement that were cut.
+    cut: Vec<FlowKey>,
 }
 
 impl Flows {
@@ -77,11 +79,13 @@ impl Flows {
             resets: ResetSender::open()?,
             cursor: Cursor::default(),
             reset_at: BTreeMap::new(),
+            cut: Vec::new(),
         })
     }
 
     /// Judges every direct flow and cuts those that must not go on.
     pub(crate) fn judge(&mut self, judge: &dyn Fn(&Flow) -> Fate) -> Result<Vec<CutFlow>, Error> {
+        self.cut.clear();
         let mut cut = Vec::new();
         let mut next = Some(Cursor::default());
         while let Some(cursor) = next {
@@ -91,11 +95,24 @@ impl Flows {
             for (key, state) in flows.iter().filter(|(key, state)| is_live(key, state, now_ns)) {
                 let fate = judge(&question(key));
                 if fate != Fate::Keep && self.revoke(key, state)? {
+                    self.cut.push(*key);
                     cut.push(cut_flow(key, fate));
                 }
             }
         }
         Ok(cut)
+    }
+
+    /// Resets those that the last judgement cut once more, if they have told since what they wait for.
+    pub(crate) fn settle(&mut self) -> Result<(), Error> {
+        for key in core::mem::take(&mut self.cut) {
+            match self.entries.get(&Raw(key), 0) {
+                Ok(Raw(state)) => self.reset_again(&key, &state),
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(Error::map("read", "CONNTRACK")(error)),
+            }
+        }
+        Ok(())
     }
 
     /// Removes expired entries and resets again what goes on in spite of it. A bounded part of the table a call.

@@ -43,7 +43,6 @@ pub use events::{DropReason, Events, KernelEvent};
 pub use flows::{CutFlow, Fate};
 pub use pins::BPFFS_DEFAULT;
 pub use redirector::{Pending, Redirector};
-pub use stricter::stricter;
 pub use uninstall::uninstall;
 
 use std::path::PathBuf;

@@ -108,6 +108,12 @@ impl Pins {
         &self.root
     }
 
+    /// Directories of pins of other versions of the schema.
+    pub(crate) fn other_schemas(&self) -> Result<Vec<PathBuf>, Error> {
+        let names = file_names(&self.root)?.into_iter().filter(|name| name != SCHEMA);
+        Ok(names.map(|name| self.root.join(name)).collect())
+    }
+
     pub(crate) fn map(&self, name: &str) -> PathBuf {
         self.maps().join(name)
     }

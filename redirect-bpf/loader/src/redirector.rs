@@ -1,6 +1,6 @@
 //! The kernel half of Sluice as one process owns it: from the start, through every change, to the next process.
 
-use crate::attach::{Hook, Programs, SIDES, check_namespace, is_linked};
+use crate::attach::{Hook, Programs, check_namespace, is_linked};
 use crate::error::Error;
 use crate::events::{DropReason, Events, KernelEvent};
 use crate::flows::{CutFlow, Fate, Flows};
@@ -14,12 +14,12 @@ use policy_model::Flow;
 use redirect_abi::counter;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
+use std::path::PathBuf;
 
 /// The kernel half of Sluice, owned by one process.
 #[derive(Debug)]
 pub struct Redirector {
     programs: Programs,
-    pins: Pins,
     maps: Maps,
     flows: Flows,
     events: Option<Events>,
@@ -28,6 +28,8 @@ pub struct Redirector {
     attached: BTreeMap<Box<str>, u32>,
     /// What was planned last, for interfaces that come and go in between.
     plan: Plan,
+    /// Pins of other versions: their programs go on until this one's first change is in force.
+    obsolete: Vec<PathBuf>,
 }
 
 /// A change that has been made safe (`apply_before`) and waits to be completed (`apply_after`).
@@ -63,11 +65,11 @@ impl Redirector {
             flows: Flows::open(&pins)?,
             events: Some(Events::open(&pins)?),
             programs,
-            pins,
             maps,
             interfaces,
             attached,
             plan: Plan::default(),
+            obsolete: pins.other_schemas()?,
         })
     }
 
@@ -109,7 +111,9 @@ impl Redirector {
         self.maps.set_policies(step(&self.maps.installed, &policies, &unused(&in_use)))?;
         self.maps.retain_policies(&policies)?;
         self.plan = plan;
-        self.maps.bump_epoch()
+        self.maps.bump_epoch()?;
+        self.flows.settle()?;
+        core::mem::take(&mut self.obsolete).into_iter().try_for_each(|pins| uninstall::remove_schema(&pins))
     }
 
     /// Waiting events, at most `max`. Never blocks. None once the reader was taken.
@@ -138,8 +142,8 @@ impl Redirector {
     /// Collects expired conntrack entries, resends resets to revoked flows that still talk, and sees to interfaces that were
     /// deleted or made again. Call every few seconds, and whenever interfaces change.
     pub fn sweep(&mut self) -> Result<(), Error> {
-        self.flows.sweep()?;
-        self.see_to_interfaces()
+        self.see_to_interfaces()?;
+        self.flows.sweep()
     }
 
     /// Planned endpoints whose interface is not there: nothing is enforced for them.
@@ -185,11 +189,25 @@ impl Redirector {
             if ifindex == 0 {
                 tracing::warn!(%interface, "no such interface: nothing is enforced for its endpoint until it is there");
             } else if self.attached.get(interface) != Some(&ifindex) {
-                self.programs.ensure(interface, ifindex)?;
-                let _previous = self.attached.insert(interface.clone(), ifindex);
+                self.attach(interface, ifindex)?;
             }
         }
         Ok(())
+    }
+
+    fn attach(&mut self, interface: &str, ifindex: u32) -> Result<(), Error> {
+        match self.programs.ensure(interface, ifindex) {
+            Ok(()) => {
+                let _previous = self.attached.insert(interface.into(), ifindex);
+                Ok(())
+            }
+            // Deleted or made again meanwhile: no reason to fail the change of all others. The next sweep sees to it.
+            Err(error) if self.interfaces.index(interface) != ifindex => {
+                tracing::warn!(%interface, %error, "the interface went away while programs were attached");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Detaches from interfaces that the plan does not name, and forgets those that are gone.
@@ -232,12 +250,4 @@ fn adopt(
         }
     }
     Ok(attached)
-}
-
-impl Redirector {
-    /// Where the programs' pins are; for tests and diagnosis.
-    pub fn pinned_links(&self) -> impl Iterator<Item = std::path::PathBuf> {
-        let interfaces = self.attached.keys();
-        interfaces.flat_map(|interface| SIDES.map(|side| self.pins.interface_link(interface, side.program)))
-    }
 }

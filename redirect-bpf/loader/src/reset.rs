@@ -8,6 +8,8 @@ use std::io;
 
 const IPV4_HEADER_BYTES: u16 = 20;
 const TCP_HEADER_BYTES: u16 = 20;
+/// More than an end leaves unacknowledged (two segments), less than the window of any that one meets.
+const AHEAD_BYTES: u32 = 16 * 1024;
 const TCP: u8 = 6;
 const HOPS: u8 = 64;
 /// Data offset 5 words, flag RST.
@@ -30,7 +32,17 @@ impl ResetSender {
     }
 
     /// Resets the connection at `to`, as if by `from`.
-    pub(crate) fn send(&self, from: SocketAddr, to: SocketAddr, sequence: [u8; 4]) -> io::Result<()> {
+    ///
+    /// `acknowledged` is what `to` was last seen to acknowledge. An end that puts off its acknowledgement has received more by
+    /// now, and refuses a reset for what is behind it. So a second one follows that is ahead of it: to that it answers with what
+    /// it waits for (a challenge, RFC 5961 section 3.2), which is recorded with the flow like every acknowledgement.
+    pub(crate) fn send(&self, from: SocketAddr, to: SocketAddr, acknowledged: [u8; 4]) -> io::Result<()> {
+        let ahead = u32::from_be_bytes(acknowledged).wrapping_add(AHEAD_BYTES).to_be_bytes();
+        self.send_one(from, to, acknowledged)?;
+        self.send_one(from, to, ahead)
+    }
+
+    fn send_one(&self, from: SocketAddr, to: SocketAddr, sequence: [u8; 4]) -> io::Result<()> {
         let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
         let Some(packet) = packet(from, to, sequence) else { return Ok(()) };
         // Raw sockets have no ports.

@@ -18,7 +18,7 @@ pub(crate) fn identity(key: &PolicyKey) -> u32 {
 
 /// As strict as the stricter of both for every packet, but for peers that are `fresh`: their identity belongs to no address
 /// yet, so nothing of theirs was judged by `old`, and they get what `new` says.
-pub fn stricter(old: &PolicyMap, new: &PolicyMap, fresh: &dyn Fn(u32) -> bool) -> PolicyMap {
+pub(crate) fn stricter(old: &PolicyMap, new: &PolicyMap, fresh: &dyn Fn(u32) -> bool) -> PolicyMap {
     let mut strict = PolicyMap::new();
     // The prefixes that cover the one at hand, outermost first.
     let mut open: Vec<Open> = Vec::new();

@@ -68,18 +68,13 @@ impl Entries {
         self.ipcache.values().copied().chain(of_endpoints).collect()
     }
 
-    /// These, and those that are in `other` and not here.
-    pub(crate) fn over(mut self, other: &Self) -> Self {
-        let missing = other.endpoints.iter().filter(|(key, _)| !self.endpoints.contains_key(key));
-        let missing: Vec<_> = missing.map(|(key, value)| (*key, *value)).collect();
-        self.endpoints.extend(missing);
-        let missing = other.addresses.iter().filter(|(key, _)| !self.addresses.contains_key(*key));
-        let missing: Vec<_> = missing.map(|(key, value)| (*key, *value)).collect();
-        self.addresses.extend(missing);
-        let missing = other.ipcache.iter().filter(|(key, _)| !self.ipcache.contains_key(key));
-        let missing: Vec<_> = missing.map(|(key, value)| (*key, *value)).collect();
-        self.ipcache.extend(missing);
-        self
+    /// These, and what only `other` has.
+    pub(crate) fn over(self, other: &Self) -> Self {
+        let mut both = other.clone();
+        both.endpoints.extend(self.endpoints);
+        both.addresses.extend(self.addresses);
+        both.ipcache.extend(self.ipcache);
+        both
     }
 }
 

@@ -37,6 +37,14 @@ pub(crate) fn remember_mount(settings: &Settings) -> Result<(), Error> {
     fs::write(&file, "").map_err(Error::file("write", file))
 }
 
+/// Takes down what another version of the schema left running.
+pub(crate) fn remove_schema(schema: &Path) -> Result<(), Error> {
+    for line in remove_pins(schema)? {
+        tracing::info!(schema = %schema.display(), "{line}");
+    }
+    Ok(())
+}
+
 /// Filters of clsact qdiscs are not pinned. The interfaces are known from the endpoints.
 fn remove_filters(pins: &Pins) -> Result<Vec<String>, Error> {
     if !pins.map("ENDPOINTS").exists() {

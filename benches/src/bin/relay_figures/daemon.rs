@@ -27,6 +27,7 @@ socket = "@/sluiced.sock"
 
 [limits]
 workers = 1
+flow_records = 64
 
 [[endpoint]]
 name = "server"
@@ -66,6 +67,10 @@ impl Daemon {
         fs::write(directory.join("node.toml"), NODE_FILE.replace('@', &directory.display().to_string()))?;
         fs::write(directory.join("policies/bench.yaml"), POLICY)?;
         let binary = std::env::current_exe()?.with_file_name("sluiced");
+        if !binary.exists() {
+            let missing = format!("no {}: run `cargo build --release -p sluiced`", binary.display());
+            return Err(io::Error::other(missing));
+        }
         let mut child = Command::new("taskset")
             .args(["-c", &processor.to_string()])
             .arg(&binary)

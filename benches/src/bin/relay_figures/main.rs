@@ -60,6 +60,10 @@ fn compare(repetitions: u64, time: Duration, only: &str) -> io::Result<()> {
         Measured { name: "sluiced", pid: daemon.pid(), listener: address(DAEMON) },
     ];
     let mut out = io::stdout().lock();
+    for proxy in &proxies {
+        let bytes = idle(proxy)?;
+        writeln!(out, "{:<34} {:<7} {bytes} bytes", "an idle connection (PSS)", proxy.name)?;
+    }
     for shape in Shape::ALL.into_iter().filter(|shape| shape.name().contains(only)) {
         let mut figures = [Vec::new(), Vec::new()];
         for _ in 0..repetitions {
@@ -71,10 +75,6 @@ fn compare(repetitions: u64, time: Duration, only: &str) -> io::Result<()> {
         let ratio = sluiced / relay;
         let name = shape.name();
         writeln!(out, "{name:<34} relay {relay:>7.2} us   sluiced {sluiced:>7.2} us   ratio {ratio:.2}")?;
-    }
-    for proxy in &proxies {
-        let bytes = idle(proxy)?;
-        writeln!(out, "{:<34} {:<7} {bytes} bytes", "an idle connection (PSS)", proxy.name)?;
     }
     Ok(())
 }

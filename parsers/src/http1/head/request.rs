@@ -55,11 +55,20 @@ pub fn request<'a>(
     // Most heads are whole when they are first seen: then the search for their end can be left out. Whatever else
     // comes of this is forgotten, and told again by the search, which does not depend on how the bytes were split.
     if scan.is_fresh() {
-        let window = input.get(..limits.head_bytes_max).unwrap_or(input);
-        if let Ok(complete @ Progress::Complete { .. }) = parse(window, limits) {
-            return Ok(complete);
+        let at_once = parse(input.get(..limits.head_bytes_max).unwrap_or(input), limits);
+        if matches!(at_once, Ok(Progress::Complete { .. })) {
+            return at_once;
         }
     }
+    search(scan, input, limits)
+}
+
+#[cold]
+fn search<'a>(
+    scan: &mut HeadScan,
+    input: &'a [u8],
+    limits: &Limits,
+) -> Result<Progress<Request<'a>>, HeadError> {
     if input.first().is_some_and(|byte| !is_token(*byte) && !matches!(byte, b'\r' | b'\n')) {
         return Err(HeadError::BadMethod);
     }

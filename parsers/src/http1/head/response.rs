@@ -45,11 +45,21 @@ pub fn response(
 ) -> Result<Progress<Response>, HeadError> {
     // As for requests.
     if scan.is_fresh() {
-        let window = input.get(..limits.head_bytes_max).unwrap_or(input);
-        if let Ok(complete @ Progress::Complete { .. }) = parse(window, to, limits) {
-            return Ok(complete);
+        let at_once = parse(input.get(..limits.head_bytes_max).unwrap_or(input), to, limits);
+        if matches!(at_once, Ok(Progress::Complete { .. })) {
+            return at_once;
         }
     }
+    search(scan, input, to, limits)
+}
+
+#[cold]
+fn search(
+    scan: &mut HeadScan,
+    input: &[u8],
+    to: AnsweredMethod,
+    limits: &Limits,
+) -> Result<Progress<Response>, HeadError> {
     if input.first().is_some_and(|byte| !matches!(byte, b'H' | b'\r' | b'\n')) {
         return Err(HeadError::BadStatusLine);
     }

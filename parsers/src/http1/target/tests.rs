@@ -97,6 +97,8 @@ fn nothing_is_left_of_a_refused_target() {
     readings.read("//a").unwrap();
     assert_eq!(readings.read("/%"), Err(TargetError::BrokenEscape));
     assert_eq!(readings.iter().count(), 0);
+    assert_eq!(readings.read("/%2f;\\%5c"), Err(TargetError::TooManyReadings));
+    assert_eq!(readings.iter().count(), 0);
 }
 
 // What backends do.

@@ -1,6 +1,7 @@
 //! From a worker to the collector and back: two bounded queues, neither of which ever waits.
 
 use proxy_core::FlowRecord;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,7 +13,18 @@ pub(crate) struct Producer {
     records: SyncSender<Box<FlowRecord>>,
     spare: Receiver<Box<FlowRecord>>,
     waiting: Arc<AtomicBool>,
-    bell: Arc<Notify>,
+    /// Records sent in this round.
+    sent: Cell<usize>,
+    bells: Arc<Bells>,
+}
+
+/// What wakes the collector.
+#[derive(Debug, Default)]
+pub(crate) struct Bells {
+    /// Records wait.
+    pub(crate) some: Notify,
+    /// So many wait that the next round should not.
+    pub(crate) many: Notify,
 }
 
 /// The collector's end.
@@ -30,12 +42,15 @@ pub(crate) struct Lost(pub(crate) Box<FlowRecord>);
 /// Records of one worker that wait for the collector; it comes every few milliseconds.
 pub(crate) const WAITING_MAX: usize = 8192;
 
-pub(crate) fn handoff(bell: Arc<Notify>) -> (Producer, Handoff) {
+/// From so many on, the collector is called at once.
+const MANY: usize = WAITING_MAX / 4;
+
+pub(crate) fn handoff(bells: Arc<Bells>) -> (Producer, Handoff) {
     let (records, taken) = sync_channel(WAITING_MAX);
     let (given, spare) = sync_channel(WAITING_MAX);
     let waiting = Arc::new(AtomicBool::new(false));
     (
-        Producer { records, spare, waiting: Arc::clone(&waiting), bell },
+        Producer { records, spare, waiting: Arc::clone(&waiting), sent: Cell::new(0), bells },
         Handoff { records: taken, spare: given, waiting },
     )
 }
@@ -44,9 +59,14 @@ impl Producer {
     pub(crate) fn send(&self, record: Box<FlowRecord>) -> Result<(), Lost> {
         use std::sync::mpsc::TrySendError::{Disconnected, Full};
         let sent = self.records.try_send(record);
-        // The bell costs a system call; once it has rung it stays silent until the collector begins its round.
+        // A bell costs a system call; once it has rung it stays silent until the collector begins its round.
         if !self.waiting.swap(true, Ordering::SeqCst) {
-            self.bell.notify_one();
+            self.sent.set(0);
+            self.bells.some.notify_one();
+        }
+        self.sent.set(self.sent.get() + 1);
+        if self.sent.get() == MANY {
+            self.bells.many.notify_one();
         }
         sent.map_err(|error| match error {
             Full(record) | Disconnected(record) => Lost(record),

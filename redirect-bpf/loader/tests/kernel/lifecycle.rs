@@ -102,6 +102,22 @@ fn the_next_process_clears_what_it_did_not_plan() {
 
 #[test]
 #[ignore = "needs root"]
+fn what_another_version_left_runs_until_the_first_change() {
+    let node = Node::with_pods(1);
+    let mut old = start(&node);
+    apply(&node, &mut old, plan(1, &[]));
+    drop(old);
+    let (old_pins, pins) = (node.pins().join("v0"), node.pins().join("v1"));
+    fs::rename(&pins, &old_pins).unwrap();
+    let mut new = start(&node);
+    assert!(old_pins.join("links/lxc0:from_endpoint").exists());
+    apply(&node, &mut new, plan(1, &[]));
+    assert!(!old_pins.exists());
+    assert_eq!(links(&node), links_of(&[0]));
+}
+
+#[test]
+#[ignore = "needs root"]
 fn an_interface_that_is_deleted_and_made_again_gets_programs_again() {
     let node = Node::with_pods(2);
     let mut redirector = start(&node);

@@ -165,7 +165,8 @@ fn check_cut(rules: &[crate::fixture::Rule], fate: Fate) {
     for to in addresses(0, PORT) {
         apply(&node, &mut redirector, plan(2, &[]));
         let (near, far) = pair(&node, 1, 0, to);
-        exchange(&near, &far);
+        // Long enough for both ends to put off acknowledgements.
+        (0..100).for_each(|_| exchange(&near, &far));
         let client = near.local_addr().unwrap();
         let pending = node.run(|| redirector.apply_before(plan(2, &[(0, rules)]))).unwrap();
         let judge = |flow: &policy_model::Flow| if flow.destination == to.ip() { fate } else { Fate::Keep };

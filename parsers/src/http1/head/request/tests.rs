@@ -30,6 +30,14 @@ fn head_beyond_its_bound() {
 }
 
 #[test]
+fn as_many_bytes_as_a_head_may_have_without_its_end() {
+    let head = wire("GET / HTTP/1.1|Host: x|A: bcd");
+    let limits = Limits { head_bytes_max: head.len() - 1, ..LIMITS };
+    check_with(&head[..head.len() - 2], &limits, "Incomplete");
+    check_with(&head[..head.len() - 1], &limits, "HeadTooLarge");
+}
+
+#[test]
 fn request_line_beyond_the_bound() {
     check_with(b"GET /aaaaaaaaaaaaaaaaaaaaaaa", &Limits { head_bytes_max: 20, ..LIMITS }, "HeadTooLarge");
 }

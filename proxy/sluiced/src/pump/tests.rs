@@ -1,0 +1,196 @@
+//! A connection and the revisions that it meets, on real sockets and paused time.
+
+use super::*;
+use crate::flows::{Handoff, handoff};
+use crate::metrics::Counters;
+use crate::shared::Shared;
+use crate::upstream::Source;
+use policy_model::Inputs;
+use policy_model::identity::Numbers;
+use proxy_core::{Limits, Reason};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::yield_now;
+
+#[test]
+fn an_idle_connection_is_small() {
+    let (all, of_the_session) = (size_of::<Pump>(), size_of::<Session>());
+    assert!(all <= 512, "{all} bytes, {of_the_session} of them the session's");
+}
+
+#[test]
+fn ahead_of_its_snapshot_it_waits() {
+    run(async |node| {
+        node.shared.announce(2);
+        let (mut client, mut server) = node.connect().await;
+        let pump = node.start(&mut client).await;
+        assert_eq!(node.counters.events.snapshot_waited.value(), 1);
+        node.store(2);
+        client.stream().write_all(b"x").await.unwrap();
+        assert_eq!(server.accept().await.read_u8().await.unwrap(), b'x');
+        assert_eq!(node.counters.events.snapshot_late.value(), 0);
+        assert_eq!(*node.settled.borrow(), 2);
+        drop(client);
+        pump.await.unwrap();
+    });
+}
+
+#[test]
+fn it_does_not_wait_for_ever() {
+    run(async |node| {
+        node.shared.announce(2);
+        let (mut client, _server) = node.connect().await;
+        node.start(&mut client).await.await.unwrap();
+        let error = client.stream().read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(node.handoff.take().unwrap().reason, Some(Reason::SnapshotLate));
+        assert_eq!(node.counters.events.snapshot_late.value(), 1);
+        assert_eq!(node.shared.live.count(), 0);
+    });
+}
+
+#[test]
+fn where_the_snapshot_will_not_come_the_old_one_holds() {
+    run(async |node| {
+        node.shared.announce(2);
+        let (mut client, mut server) = node.connect().await;
+        let _pump = node.start(&mut client).await;
+        node.shared.withdraw();
+        node.worker.hear(&node.shared.notices.borrow());
+        client.stream().write_all(b"x").await.unwrap();
+        assert_eq!(server.accept().await.read_u8().await.unwrap(), b'x');
+        assert_eq!(node.counters.events.snapshot_late.value(), 0);
+    });
+}
+
+#[test]
+fn a_revision_is_settled_when_every_connection_has_met_it() {
+    run(async |node| {
+        let (mut client, mut server) = node.connect().await;
+        let _pump = node.start(&mut client).await;
+        client.stream().write_all(b"x").await.unwrap();
+        assert_eq!(server.accept().await.read_u8().await.unwrap(), b'x');
+        node.store(2);
+        assert_eq!(*node.settled.borrow(), 1);
+        yield_now().await;
+        assert_eq!(*node.settled.borrow(), 2);
+    });
+}
+
+#[test]
+fn a_dropped_connection_is_recorded_and_cut() {
+    run(async |node| {
+        let (mut client, mut server) = node.connect().await;
+        let pump = node.start(&mut client).await;
+        client.stream().write_all(b"x").await.unwrap();
+        let mut server = server.accept().await;
+        assert_eq!(server.read_u8().await.unwrap(), b'x');
+        pump.abort();
+        assert!(pump.await.unwrap_err().is_cancelled());
+        assert_eq!(node.handoff.take().unwrap().reason, Some(Reason::Draining));
+        for end in [client.stream(), &mut server] {
+            assert_eq!(end.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        }
+    });
+}
+
+/// A worker without a thread, at revision 1, which allows everything.
+struct Node {
+    shared: Arc<Shared>,
+    worker: Rc<Worker>,
+    counters: Arc<Counters>,
+    handoff: Handoff,
+    settled: watch::Receiver<u64>,
+}
+
+/// A client whose connection has been made and not been given to a pump.
+struct Client {
+    stream: TcpStream,
+    accepted: Option<(TcpStream, Ends)>,
+}
+
+struct Server(TcpListener);
+
+fn run(test: impl AsyncFnOnce(Node)) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build_local(Default::default())
+        .unwrap();
+    runtime.block_on(async { test(Node::new()).await });
+}
+
+impl Node {
+    fn new() -> Self {
+        let shared = Arc::new(Shared::new(limits(), 8, 8, Source::WhereBindable));
+        let (producer, handoff) = handoff(shared.flows.bells());
+        let (settling, settled) = watch::channel(0);
+        let counters = Arc::new(Counters::default());
+        let worker = Worker::new(Arc::clone(&shared), Arc::clone(&counters), producer, settling);
+        let node = Self { shared, worker: Rc::new(worker), counters, handoff, settled };
+        node.shared.announce(1);
+        node.store(1);
+        node
+    }
+
+    fn store(&self, revision: u64) {
+        let (snapshot, diagnostics) =
+            policy_model::resolve(None, &Inputs::default(), &mut Numbers::default(), revision);
+        assert_eq!(diagnostics, []);
+        self.shared.snapshot.store(Arc::new(snapshot));
+        self.shared.notices.send_modify(|notice| notice.revision = revision);
+        self.worker.hear(&self.shared.notices.borrow());
+    }
+
+    async fn connect(&self) -> (Client, Server) {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, from) = listener.accept().await.unwrap();
+        let to: SocketAddr = server.local_addr().unwrap();
+        let ends = Ends { client: ClientAddr(from), destination: OrigDst(to), upstream: Upstream(to) };
+        (Client { stream, accepted: Some((accepted, ends)) }, Server(server))
+    }
+
+    /// Returns when the pump was polled for the first time.
+    async fn start(&self, client: &mut Client) -> tokio::task::JoinHandle<()> {
+        let (accepted, ends) = client.accepted.take().unwrap();
+        self.shared.live.enter().unwrap();
+        let transport = Transport::accepted(accepted).unwrap();
+        let pump = tokio::task::spawn_local(Pump::new(Rc::clone(&self.worker), transport, ends));
+        yield_now().await;
+        pump
+    }
+}
+
+impl Client {
+    fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+}
+
+impl Server {
+    async fn accept(&mut self) -> TcpStream {
+        self.0.accept().await.unwrap().0
+    }
+}
+
+fn limits() -> Limits {
+    let http = parsers::http1::Limits {
+        head_bytes_max: 65_536,
+        fields_max: 200,
+        chunk_line_bytes_max: 4096,
+        trailer_bytes_max: 16_384,
+    };
+    Limits {
+        http,
+        head_ns_max: 10_000_000_000,
+        pipelined_max: 64,
+        swallow_bytes_max: 1_048_576,
+        swallow_ns_max: 10_000_000_000,
+        dial_ns_max: 10_000_000_000,
+    }
+}

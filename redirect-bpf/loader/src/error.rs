@@ -21,6 +21,8 @@ pub enum Error {
     PinnedMapDiffers { path: PathBuf, found: String },
     #[error("the pins in `{}` belong to another network namespace: give every node its own `[redirect] bpffs`", .0.display())]
     OtherNamespace(PathBuf),
+    #[error("the pins in `{}` are in use by another sluiced: stop it, or give every node its own `[redirect] bpffs`", .0.display())]
+    InUse(PathBuf),
     #[error("the kernel did not accept the object `{}`: {source}", .object.display())]
     Load { object: PathBuf, source: Box<EbpfError> },
     #[error("the object has no program `{0}`: it is of another version, build it with `make bpf`")]

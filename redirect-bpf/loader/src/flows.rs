@@ -123,7 +123,7 @@ impl Flows {
             let now_ns = ktime_ns();
             for (key, state) in &flows {
                 match is_expired(key, state, now_ns) {
-                    true => self.remove(key)?,
+                    true => self.collect(key)?,
                     false => self.reset_again(key, state),
                 }
             }
@@ -190,6 +190,15 @@ impl Flows {
         }
         if self.reset_at.len() < RESETS_MAX || self.reset_at.contains_key(key) {
             let _previous = self.reset_at.insert(*key, state.packets);
+        }
+    }
+
+    /// Removes what has expired. Looked at again: since the batch was read a new connection may have taken the entry.
+    fn collect(&mut self, key: &FlowKey) -> Result<(), Error> {
+        match self.entries.get(&Raw(*key), 0) {
+            Ok(Raw(state)) if !is_expired(key, &state, ktime_ns()) => Ok(()),
+            Ok(_) | Err(MapError::KeyNotFound) => self.remove(key),
+            Err(error) => Err(Error::map("read", "CONNTRACK")(error)),
         }
     }
 

@@ -16,25 +16,25 @@
     reason = "bpf(2) and setsockopt(2) for what no library offers; each block says why it is sound"
 )]
 
-mod attach;
-mod checks;
 mod error;
-mod events;
-mod flows;
 mod interfaces;
-mod maps;
 mod pins;
-pub mod plan;
 mod pod;
-mod redirector;
+mod policy_map;
+pub mod plan;
 mod reset;
 mod routes;
 pub mod sockets;
-mod stricter;
 mod sys;
+mod attach;
 mod sysctls;
+mod checks;
 mod tables;
+mod maps;
+mod events;
+mod flows;
 mod uninstall;
+mod redirector;
 
 pub use attach::Hook;
 pub use checks::warnings;

@@ -11,8 +11,10 @@ use redirect_abi::{
     Address, Aggregate, AggregateKey, Endpoint, Event, FlowKey, FlowState, FragmentKey, FragmentValue,
     IpcacheKey, SCHEMA, Settings,
 };
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -76,6 +78,16 @@ impl Pins {
             fs::create_dir_all(&directory).map_err(Error::file("create the directory", directory))?;
         }
         if is_bpffs(&pins.root) { Ok(pins) } else { Err(Error::NotBpffs(bpffs.into())) }
+    }
+
+    /// These pins are this process's until the file is closed.
+    pub(crate) fn lock(&self) -> Result<File, Error> {
+        let file = File::open(&self.root).map_err(Error::file("open", &self.root))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(Errno::WOULDBLOCK) => Err(Error::InUse(self.root.clone())),
+            Err(errno) => Err(Error::file("lock", &self.root)(errno.into())),
+        }
     }
 
     /// The maps that are pinned already have the layout of this version. The directory is named by the schema, but a

@@ -3,6 +3,7 @@
 //! Precedence between rules was settled by the snapshot: its classes of ports are disjoint. Here each class becomes
 //! the fewest prefixes that cover it, so that the kernel's longest-prefix lookup gives the class's verdict.
 
+use crate::policy_map::{DIRECTION_BITS, IDENTITY_BITS, PORT_BITS, PROTOCOL_BITS, minimal};
 use core::net::IpAddr;
 use policy_model::rule::Protocol;
 use policy_model::snapshot::{DirectionPolicy, Endpoint, PortClass, PortVerdict};
@@ -11,8 +12,7 @@ use redirect_abi::{Address, IpcacheKey, PolicyKey, direction, family, verdict};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Prefix length and key data -> verdict. One inner map; endpoints with equal policy share it.
-pub type PolicyMap = BTreeMap<(u32, PolicyKey), u8>;
+pub use crate::policy_map::PolicyMap;
 
 /// Prefix length and key data -> identity.
 pub type Ipcache = BTreeMap<(u32, IpcacheKey), u32>;
@@ -41,11 +41,6 @@ pub struct Difference<K, V> {
     pub removed: Vec<K>,
 }
 
-/// Prefix lengths of policy keys.
-pub(crate) const DIRECTION_BITS: u32 = 8;
-pub(crate) const IDENTITY_BITS: u32 = 40;
-const PROTOCOL_BITS: u32 = 48;
-const PORT_BITS: u32 = 16;
 /// Bits of an ipcache key that stand before those of the address.
 const FAMILY_BITS: u32 = 8;
 const MAPPED_BITS: u32 = 96;
@@ -116,7 +111,7 @@ fn policy_map(endpoint: &Endpoint) -> PolicyMap {
             false => map.extend([unenforced(direction)]),
         }
     }
-    map
+    minimal(&map)
 }
 
 /// The one entry of a direction that no policy selects.
@@ -212,4 +207,4 @@ pub fn difference<K: Ord + Clone, V: PartialEq + Clone>(
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

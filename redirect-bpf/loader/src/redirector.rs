@@ -13,12 +13,15 @@ use crate::{Settings, checks, routes, sysctls, uninstall};
 use policy_model::Flow;
 use redirect_abi::counter;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The kernel half of Sluice, owned by one process.
 #[derive(Debug)]
 pub struct Redirector {
+    /// Two processes with one set of maps would each undo what the other one does.
+    _lock: File,
     programs: Programs,
     maps: Maps,
     flows: Flows,
@@ -51,6 +54,7 @@ impl Redirector {
         checks::required(&settings.object)?;
         let pins = Pins::prepare(&settings.bpffs, || uninstall::remember_mount(&settings))?;
         check_namespace(&pins)?;
+        let lock = pins.lock()?;
         pins.check()?;
         let mut programs = Programs::load(&settings.object, &pins, hook)?;
         let maps = Maps::open(&pins)?;
@@ -62,6 +66,7 @@ impl Redirector {
         checks::warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         tracing::info!(hook = ?hook, adopted = attached.len(), "kernel programs are in place");
         Ok(Self {
+            _lock: lock,
             flows: Flows::open(&pins)?,
             events: Some(Events::open(&pins)?),
             programs,
@@ -113,7 +118,8 @@ impl Redirector {
         self.plan = plan;
         self.maps.bump_epoch()?;
         self.flows.settle()?;
-        core::mem::take(&mut self.obsolete).into_iter().try_for_each(|pins| uninstall::remove_schema(&pins))
+        core::mem::take(&mut self.obsolete).iter().for_each(|pins| remove_obsolete(pins));
+        Ok(())
     }
 
     /// Waiting events, at most `max`. Never blocks. None once the reader was taken.
@@ -219,6 +225,13 @@ impl Redirector {
             let _ifindex = self.attached.remove(&interface);
         }
         Ok(())
+    }
+}
+
+/// What is in force does not hang on it: programs of another version that can't be removed only deny twice.
+fn remove_obsolete(pins: &Path) {
+    if let Err(error) = uninstall::remove_schema(pins) {
+        tracing::warn!(pins = %pins.display(), %error, "what another version left can't be removed");
     }
 }
 

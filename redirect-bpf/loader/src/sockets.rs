@@ -4,10 +4,11 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use redirect_abi::mark;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// Connections that have been made and wait to be accepted; the kernel cuts it down to `net.core.somaxconn`.
 const BACKLOG_MAX: i32 = 4096;
@@ -39,6 +40,7 @@ pub fn plain_listener(bind: SocketAddr) -> io::Result<TcpListener> {
 pub fn upstream_socket(client: IpAddr, transparent: bool) -> io::Result<Socket> {
     let socket = tcp_socket(client)?;
     socket.set_tcp_nodelay(true)?;
+    keep_alive(&socket)?;
     if transparent {
         set_transparent(&socket, client.is_ipv6())?;
         socket.set_mark(mark::PROXY_UPSTREAM)?;
@@ -61,6 +63,7 @@ fn listen(socket: Socket, bind: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
+    keep_alive(&socket)?; // accepted sockets inherit it
     socket.bind(&bind.into())?;
     socket.listen(BACKLOG_MAX)?;
     Ok(socket.into())
@@ -69,6 +72,16 @@ fn listen(socket: Socket, bind: SocketAddr) -> io::Result<TcpListener> {
 fn tcp_socket(address: IpAddr) -> io::Result<Socket> {
     let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))
+}
+
+/// A peer may go without a word: a pod is deleted, a node loses power. The other end's own probes would be answered by us, so
+/// that it would never know; ours end the connection after two minutes.
+pub fn keep_alive(socket: &Socket) -> io::Result<()> {
+    let probes = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(15))
+        .with_retries(4);
+    socket.set_tcp_keepalive(&probes)
 }
 
 fn set_transparent(socket: &Socket, v6: bool) -> io::Result<()> {
@@ -110,6 +123,17 @@ mod tests {
         // The port is chosen when it connects.
         assert_eq!(bound, SocketAddr::new(client.into(), 0));
         assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn accepted_sockets_ask_whether_their_peer_is_still_there() {
+        let listener = plain_listener("127.0.0.1:0".parse().unwrap()).unwrap();
+        listener.set_nonblocking(false).unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let accepted = Socket::from(listener.accept().unwrap().0);
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the kernel's tables hold, as values, and the steps from one state of the policy maps to another. Pure.
 
-use crate::plan::{IDENTITY_BITS, Ipcache, Plan, PlannedEndpoint, PolicyMap, difference};
-use crate::stricter::{identity, stricter};
+use crate::plan::{Ipcache, Plan, PlannedEndpoint, difference};
+use crate::policy_map::{IDENTITY_BITS, PolicyMap, identity, stricter};
 use redirect_abi::{Address, Endpoint};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

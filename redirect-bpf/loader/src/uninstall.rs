@@ -90,8 +90,9 @@ fn unmount_bpffs(settings: &Settings) -> Result<Option<String>, Error> {
     if !file.exists() {
         return Ok(None);
     }
-    let unmounted = file_names(Path::new(BPFFS_DEFAULT))?.is_empty()
-        && unmount(BPFFS_DEFAULT, UnmountFlags::empty()).is_ok();
+    // Names with a dot are the kernel's own: it puts two files into every new BPF file system, and lets nobody else use one.
+    let others = file_names(Path::new(BPFFS_DEFAULT))?.iter().any(|name| !name.contains('.'));
+    let unmounted = !others && unmount(BPFFS_DEFAULT, UnmountFlags::empty()).is_ok();
     fs::remove_file(&file).map_err(Error::file("remove", file))?;
     Ok(unmounted.then(|| format!("unmounted {BPFFS_DEFAULT}")))
 }

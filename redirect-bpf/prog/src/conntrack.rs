@@ -13,8 +13,9 @@
 
 use redirect_abi::{FlowKey, FlowState, flow_flags, kind};
 
-use crate::packet::{Packet, protocol, reversed, tcp};
+use crate::packet::{Packet, reversed, tcp};
 use crate::policy::{self, Ends, Verdict};
+use crate::protocol;
 use crate::tables::{Full, Tables, Tracked};
 use crate::verdict::{Opened, Reason, Report};
 
@@ -85,12 +86,7 @@ pub fn admit_error(tables: &impl Tables, quoted: &FlowKey, report: &mut Report) 
 
 /// Whether a tracked flow may go on: as it was judged, or as the policy of today judges it.
 #[inline(always)]
-pub fn stand(
-    tables: &impl Tables,
-    key: &FlowKey,
-    flow: &Tracked,
-    report: &mut Report,
-) -> Result<(), Reason> {
+pub fn stand(tables: &impl Tables, key: &FlowKey, flow: &Tracked, report: &mut Report) -> Result<(), Reason> {
     let epoch = tables.epoch();
     let flags = flow.flags.load();
     if flags & flow_flags::REVOKED != 0 {
@@ -123,7 +119,7 @@ pub fn track_direct(
     report: &mut Report,
 ) -> Result<(), Reason> {
     if packet.opens() {
-        forget(tables, packet);
+        forget(tables, packet, kind::PROXY_UPSTREAM);
     } else if let Some(flow) = find(tables, &packet.flow) {
         return go_on(tables, packet, flow, flags, report.epoch);
     }
@@ -141,7 +137,7 @@ pub fn track_direct(
 #[inline(always)]
 fn tells_direction(tables: &impl Tables, packet: &Packet) -> bool {
     if let Some(message) = packet.icmp_type() {
-        return crate::icmp::is_question(packet.flow.protocol, message);
+        return protocol::is_question(packet.flow.protocol, message);
     }
     if !packet.is_tcp() || packet.opens() {
         return true;
@@ -221,7 +217,8 @@ pub fn track_cut(tables: &impl Tables, packet: &Packet, epoch: u32) -> Result<()
 pub fn track_proxied(tables: &impl Tables, packet: &Packet, kind: u8, epoch: u32) -> Result<(), Reason> {
     let key = FlowKey { kind, ..packet.flow };
     if packet.opens() {
-        forget(tables, packet);
+        let other = if kind == kind::PROXY_UPSTREAM { kind::PROXY_DOWNSTREAM } else { kind::PROXY_UPSTREAM };
+        forget(tables, packet, other);
     } else if let Some(flow) = find(tables, &key) {
         touch(tables, flow, packet, Sender::Source);
         return Ok(());
@@ -230,15 +227,16 @@ pub fn track_proxied(tables: &impl Tables, packet: &Packet, kind: u8, epoch: u32
 }
 
 /// A connection of the same addresses and ports ended long ago: nothing of it may speak for the new one.
+///
+/// `other`: what is not of the same addresses and ports, though it looks like it. The proxy dials in the client's name from a
+/// port of its own choice, from which the client may have another connection that the proxy has accepted. Both go on.
 #[inline(always)]
-fn forget(tables: &impl Tables, packet: &Packet) {
-    let mut key = packet.flow;
-    for _ in 0..2 {
-        for kind in [kind::DIRECT, kind::PROXY_UPSTREAM, kind::PROXY_DOWNSTREAM] {
-            key.kind = kind;
-            tables.remove_flow(&key);
+fn forget(tables: &impl Tables, packet: &Packet, other: u8) {
+    for kind in [kind::DIRECT, kind::PROXY_UPSTREAM, kind::PROXY_DOWNSTREAM] {
+        if kind != other {
+            tables.remove_flow(&FlowKey { kind, ..packet.flow });
         }
-        key = reversed(&key);
+        tables.remove_flow(&FlowKey { kind, ..reversed(&packet.flow) });
     }
 }
 

@@ -1,13 +1,11 @@
 //! Tells user space of drops and new connections. Equal ones are told once; nobody listening is counted, never waited for.
 
 use crate::maps::{AGGREGATES, EVENTS, Maps, count};
-use redirect_abi::{Aggregate, AggregateKey, Event, counter};
+use redirect_abi::{Event, counter};
+use redirect_prog::aggregate;
 use redirect_prog::packet::Packet;
 use redirect_prog::tables::Tables;
 use redirect_prog::verdict::Report;
-
-/// What happens again within this time is part of what was told before.
-const WINDOW_NS: u64 = 10_000_000_000;
 
 /// `outcome` is a verdict, then a reason or 0.
 #[inline(never)]
@@ -41,22 +39,12 @@ pub(crate) fn tell(packet: &Packet, report: &Report, ifindex: u32, verdict: u8, 
 /// How many occurrences an event would stand for. `None`: it is too early to tell of this one.
 #[inline(always)]
 fn occurrences(packet: &Packet, report: &Report, verdict: u8, reason: u8, now_ns: u64) -> Option<u32> {
-    let key = AggregateKey { flow: packet.flow, verdict, reason, direction: report.direction, pad: 0 };
+    let key = aggregate::key(packet, report, verdict, reason);
     let Some(known) = AGGREGATES.get_ptr_mut(&key) else {
-        let first = Aggregate { sent_ns: now_ns, pending: 0, sequence: packet.sequence };
         // Without an entry the next one is told too: once too often, never too seldom.
-        let _ = AGGREGATES.insert(&key, &first, 0);
+        let _ = AGGREGATES.insert(&key, &aggregate::first(packet, now_ns), 0);
         return Some(1);
     };
     // SAFETY: the kernel keeps the entry while the program runs; two CPUs at once may lose one of their occurrences.
-    let known = unsafe { &mut *known };
-    let same_syn = packet.opens() && known.sequence == packet.sequence;
-    let soon = !packet.opens() && now_ns.saturating_sub(known.sent_ns) < WINDOW_NS;
-    if same_syn || soon {
-        known.pending = known.pending.wrapping_add(1);
-        return None;
-    }
-    let occurrences = known.pending.wrapping_add(1);
-    *known = Aggregate { sent_ns: now_ns, pending: 0, sequence: packet.sequence };
-    Some(occurrences)
+    aggregate::again(unsafe { &mut *known }, packet, now_ns)
 }

@@ -1,72 +1,13 @@
-//! ICMP of both families: which messages answer which, what keeps a link alive, and the flow that an error is about.
+//! ICMP of both families: what keeps a link alive, and the flow that an error is about.
 
 use redirect_abi::FlowKey;
 
-use crate::packet::{Bytes, Fragment, Packet, is_mapped, load, mapped, protocol};
+use crate::packet::{Bytes, Fragment, Packet, is_mapped, load, mapped};
+use crate::protocol::{self, is_error, is_question, v6};
 use crate::verdict::Reason;
-
-mod v4 {
-    pub(super) const ECHO_REPLY: u8 = 0;
-    pub(super) const UNREACHABLE: u8 = 3;
-    pub(super) const ECHO: u8 = 8;
-    pub(super) const TIME_EXCEEDED: u8 = 11;
-    pub(super) const PARAMETER_PROBLEM: u8 = 12;
-    pub(super) const TIMESTAMP: u8 = 13;
-    pub(super) const TIMESTAMP_REPLY: u8 = 14;
-}
-
-mod v6 {
-    pub(super) const UNREACHABLE: u8 = 1;
-    pub(super) const PARAMETER_PROBLEM: u8 = 4;
-    pub(super) const ECHO: u8 = 128;
-    pub(super) const ECHO_REPLY: u8 = 129;
-    pub(super) const LISTENER_QUERY: u8 = 130;
-    pub(super) const LISTENER_REPORT: u8 = 131;
-    pub(super) const LISTENER_DONE: u8 = 132;
-    pub(super) const ROUTER_SOLICITATION: u8 = 133;
-    pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
-    pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
-    pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
-    pub(super) const REDIRECT: u8 = 137;
-    pub(super) const LISTENER_REPORT_2: u8 = 143;
-}
 
 /// An ICMP header, before the packet that an error quotes.
 const ICMP_LEN: u32 = 8;
-
-/// The type of message that one of this type answers.
-#[inline(always)]
-pub fn question(protocol: u8, answer: u8) -> Option<u8> {
-    match (protocol, answer) {
-        (protocol::ICMP, v4::ECHO_REPLY) => Some(v4::ECHO),
-        (protocol::ICMP, v4::TIMESTAMP_REPLY) => Some(v4::TIMESTAMP),
-        (protocol::ICMPV6, v6::ECHO_REPLY) => Some(v6::ECHO),
-        _ => None,
-    }
-}
-
-/// Whether something is expected to come back, under the same identifier.
-#[inline(always)]
-pub fn is_question(protocol: u8, message: u8) -> bool {
-    matches!(
-        (protocol, message),
-        (protocol::ICMP, v4::ECHO | v4::TIMESTAMP) | (protocol::ICMPV6, v6::ECHO)
-    )
-}
-
-#[inline(always)]
-pub fn has_identifier(protocol: u8, message: u8) -> bool {
-    is_question(protocol, message) || question(protocol, message).is_some()
-}
-
-#[inline(always)]
-pub fn is_error(protocol: u8, message: u8) -> bool {
-    match protocol {
-        protocol::ICMP => matches!(message, v4::UNREACHABLE | v4::TIME_EXCEEDED | v4::PARAMETER_PROBLEM),
-        protocol::ICMPV6 => matches!(message, v6::UNREACHABLE..=v6::PARAMETER_PROBLEM),
-        _ => false,
-    }
-}
 
 /// What an endpoint says to its link: it can't leave it, so no policy is asked.
 ///
@@ -176,3 +117,6 @@ fn quoted_ports(frame: &impl Bytes, offset: u32, quote: &mut FlowKey) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

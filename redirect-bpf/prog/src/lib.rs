@@ -7,16 +7,17 @@
 #[cfg(any(test, feature = "model"))]
 extern crate std;
 
+pub mod protocol;
+pub mod tables;
+pub mod verdict;
+pub mod packet;
 pub mod aggregate;
-pub mod conntrack;
 pub mod fragments;
-pub mod from_endpoint;
 pub mod icmp;
+pub mod policy;
+pub mod conntrack;
+pub mod redirect;
+pub mod from_endpoint;
+pub mod to_endpoint;
 #[cfg(any(test, feature = "model"))]
 pub mod model;
-pub mod packet;
-pub mod policy;
-pub mod redirect;
-pub mod tables;
-pub mod to_endpoint;
-pub mod verdict;

@@ -1,13 +1,12 @@
-//! The tables as trees, for tests and fuzz targets: what the kernel's maps would answer, and nothing evicted.
+//! The tables as trees, for tests and fuzz targets: what the kernel's maps would answer, and nothing evicted: full is full.
 
 pub mod frames;
 pub mod world;
 
-use core::cell::{Cell, RefCell};
+use core::cell::{Cell, OnceCell, RefCell};
 use redirect_abi::{
     Address, Endpoint, FlowKey, FlowState, FragmentKey, FragmentValue, IpcacheKey, PolicyKey, family,
 };
-use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
@@ -17,7 +16,10 @@ use crate::tables::{Full, NoPolicyMap, Tables, Tracked};
 /// Entries of a longest-prefix trie: how many bits count, and the key.
 type Trie<K, V> = Vec<(u32, K, V)>;
 
-#[derive(Debug, Default)]
+/// Flows that one model tracks in its life.
+const FLOWS_MAX: usize = 256;
+
+#[derive(Debug)]
 pub struct Model {
     pub now_ns: Cell<u64>,
     pub epoch: Cell<u32>,
@@ -25,14 +27,37 @@ pub struct Model {
     pub addresses: BTreeMap<Address, Endpoint>,
     pub ipcache: Trie<IpcacheKey, u32>,
     pub policies: BTreeMap<u32, Trie<PolicyKey, u8>>,
-    /// Entries are never freed: who found one may keep it as long as he likes, as in the kernel.
-    pub flows: RefCell<BTreeMap<FlowKey, &'static Tracked>>,
+    /// Where in `entries` the state of a flow is.
+    flows: RefCell<BTreeMap<FlowKey, usize>>,
+    /// Filled from the start on and never freed: who found one may keep it, as in the kernel.
+    entries: Vec<OnceCell<Tracked>>,
+    entries_used: Cell<usize>,
     pub fragments: RefCell<BTreeMap<FragmentKey, FragmentValue>>,
     pub redirects: RefCell<BTreeMap<FlowKey, u32>>,
     /// By [`redirect_abi::listener`].
     pub listeners: [bool; 2],
     /// Nothing more fits.
     pub full: bool,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self {
+            now_ns: Cell::default(),
+            epoch: Cell::default(),
+            endpoints: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            ipcache: Trie::new(),
+            policies: BTreeMap::new(),
+            flows: RefCell::default(),
+            entries: core::iter::repeat_with(OnceCell::new).take(FLOWS_MAX).collect(),
+            entries_used: Cell::default(),
+            fragments: RefCell::default(),
+            redirects: RefCell::default(),
+            listeners: [false; 2],
+            full: false,
+        }
+    }
 }
 
 impl Model {
@@ -55,6 +80,11 @@ impl Model {
     /// The policy map of an endpoint becomes this, as a whole. Prefixes as in [`PolicyKey`].
     pub fn set_policy(&mut self, endpoint: u32, entries: &[(u32, PolicyKey, u8)]) {
         let _: Option<Trie<PolicyKey, u8>> = self.policies.insert(endpoint, entries.to_vec());
+    }
+
+    /// The keys of all flows that are tracked.
+    pub fn flow_keys(&self) -> Vec<FlowKey> {
+        self.flows.borrow().keys().copied().collect()
     }
 
     fn room(&self) -> Result<(), Full> {
@@ -89,18 +119,24 @@ impl Tables for Model {
     }
 
     fn flow(&self, key: &FlowKey) -> Option<&Tracked> {
-        self.flows.borrow().get(key).copied()
+        let place = *self.flows.borrow().get(key)?;
+        self.entries.get(place)?.get()
     }
 
     fn insert_flow(&self, key: &FlowKey, state: &FlowState) -> Result<(), Full> {
         self.room()?;
-        let tracked: &'static Tracked = Box::leak(Box::new(Tracked::from(*state)));
-        let _: Option<&Tracked> = self.flows.borrow_mut().insert(*key, tracked);
+        let place = self.entries_used.get();
+        let entry = self.entries.get(place).ok_or(Full)?;
+        if entry.set(Tracked::from(*state)).is_err() {
+            return Err(Full);
+        }
+        self.entries_used.set(place + 1);
+        let _: Option<usize> = self.flows.borrow_mut().insert(*key, place);
         Ok(())
     }
 
     fn remove_flow(&self, key: &FlowKey) {
-        let _: Option<&Tracked> = self.flows.borrow_mut().remove(key);
+        let _: Option<usize> = self.flows.borrow_mut().remove(key);
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {

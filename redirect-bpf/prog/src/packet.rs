@@ -6,6 +6,7 @@
 use core::hint::black_box;
 use redirect_abi::{FlowKey, kind};
 
+use crate::protocol;
 use crate::verdict::Reason;
 
 /// The bytes of a frame, from its Ethernet header on.
@@ -69,14 +70,6 @@ pub mod ethertype {
     pub const IPV4: u16 = 0x0800;
     pub const ARP: u16 = 0x0806;
     pub const IPV6: u16 = 0x86dd;
-}
-
-pub mod protocol {
-    pub const ICMP: u8 = 1;
-    pub const TCP: u8 = 6;
-    pub const UDP: u8 = 17;
-    pub const ICMPV6: u8 = 58;
-    pub const SCTP: u8 = 132;
 }
 
 pub mod tcp {
@@ -165,7 +158,7 @@ impl Packet {
         match self.icmp_type() {
             None => Some(reversed(&self.flow)),
             Some(answer) => {
-                let question = crate::icmp::question(self.flow.protocol, answer)?;
+                let question = protocol::question(self.flow.protocol, answer)?;
                 let source_port = self.flow.source_port;
                 Some(FlowKey { source_port, destination_port: [0, question], ..reversed(&self.flow) })
             }
@@ -391,7 +384,7 @@ fn icmp_header(frame: &impl Bytes, packet: &mut Packet) -> Result<(), Reason> {
     }
     let [kind, _, _, _, id_high, id_low, _, _] = load(frame, packet.transport)?;
     packet.flow.source_port =
-        if crate::icmp::has_identifier(packet.flow.protocol, kind) { [id_high, id_low] } else { [0; 2] };
+        if protocol::has_identifier(packet.flow.protocol, kind) { [id_high, id_low] } else { [0; 2] };
     packet.flow.destination_port = [0, kind];
     Ok(())
 }

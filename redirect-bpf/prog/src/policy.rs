@@ -78,7 +78,12 @@ fn half(tables: &impl Tables, endpoint: &Endpoint, key: &PolicyKey) -> Result<Ve
 
 #[inline(always)]
 pub fn policy_key(direction: u8, peer: u32, flow: &FlowKey) -> PolicyKey {
-    PolicyKey { direction, identity: peer.to_be_bytes(), protocol: flow.protocol, port: flow.destination_port }
+    PolicyKey {
+        direction,
+        identity: peer.to_be_bytes(),
+        protocol: flow.protocol,
+        port: flow.destination_port,
+    }
 }
 
 /// Longest prefix. What has none is nobody in particular, never the world: the plan names what the world is.

@@ -6,7 +6,8 @@ use aya_ebpf::macros::{classifier, sk_lookup};
 use aya_ebpf::programs::{SkLookupContext, TcContext};
 use core::ptr::{self, addr_of};
 use redirect_abi::{FlowKey, counter, kind, mark, verdict};
-use redirect_prog::packet::{Arrival, Bytes, Packet, mapped, protocol};
+use redirect_prog::packet::{Arrival, Bytes, Packet, mapped};
+use redirect_prog::protocol;
 use redirect_prog::verdict::{Decision, Opened, Pass, Reason, Report};
 use redirect_prog::{from_endpoint, to_endpoint};
 
@@ -118,8 +119,10 @@ fn looked_up(context: &SkLookupContext) -> Option<FlowKey> {
     }
     let remote4 = field!(remote_ip4);
     let local4 = field!(local_ip4);
-    let remote6 = words([field!(remote_ip6[0]), field!(remote_ip6[1]), field!(remote_ip6[2]), field!(remote_ip6[3])]);
-    let local6 = words([field!(local_ip6[0]), field!(local_ip6[1]), field!(local_ip6[2]), field!(local_ip6[3])]);
+    let remote6 =
+        words([field!(remote_ip6[0]), field!(remote_ip6[1]), field!(remote_ip6[2]), field!(remote_ip6[3])]);
+    let local6 =
+        words([field!(local_ip6[0]), field!(local_ip6[1]), field!(local_ip6[2]), field!(local_ip6[3])]);
     let (source, destination) = match field!(family) {
         AF_INET => (mapped(remote4.to_ne_bytes()), mapped(local4.to_ne_bytes())),
         AF_INET6 => (remote6, local6),
@@ -139,9 +142,7 @@ fn looked_up(context: &SkLookupContext) -> Option<FlowKey> {
 #[inline(always)]
 fn words([a, b, c, d]: [u32; 4]) -> [u8; 16] {
     let (a, b, c, d) = (a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes(), d.to_ne_bytes());
-    [
-        a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3],
-    ]
+    [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
 }
 
 #[panic_handler]

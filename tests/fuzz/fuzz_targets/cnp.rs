@@ -8,7 +8,9 @@ use policy_model::rule::Policy;
 
 fuzz_target!(|text: &str| {
     for object in parse(text).map_or_else(|_| Vec::new(), |parsed| parsed.objects) {
-        let again = parse(&object.text).unwrap_or_else(|errors| panic!("the kept text is no text: {errors:?}")).objects;
+        let again = parse(&object.text)
+            .unwrap_or_else(|errors| panic!("the kept text is no text: {errors:?}"))
+            .objects;
         assert_eq!(again.len(), 1);
         assert_eq!(policy(&again[0].judged), policy(&object.judged));
         let (Judged::Accepted { diagnostics, .. } | Judged::Refused { diagnostics, .. }) = &object.judged;

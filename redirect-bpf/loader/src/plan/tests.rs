@@ -1,6 +1,7 @@
 //! Plans against a reference trie.
 
 use super::*;
+use crate::policy_map::tests::lookup;
 use policy_model::RuleRef;
 use policy_model::rule::{ObjectKind, ObjectName};
 use policy_model::snapshot::PortRules;
@@ -169,22 +170,6 @@ proptest! {
         patched.retain(|key, _| !removed.contains(key));
         prop_assert_eq!(patched, new);
     }
-}
-
-/// The kernel's own lookup, written another way: by the bits that both have in common.
-pub(crate) fn lookup(map: &PolicyMap, key: &PolicyKey) -> u8 {
-    let bits = |key: &PolicyKey| {
-        let [port_high, port_low] = key.port;
-        let low = u64::from(key.protocol) << 16 | u64::from(port_high) << 8 | u64::from(port_low);
-        u64::from(key.direction) << 56 | u64::from(u32::from_be_bytes(key.identity)) << 24 | low
-    };
-    let key = bits(key);
-    let covers = |length: u32, prefix: &PolicyKey| (bits(prefix) ^ key).leading_zeros() >= length;
-    let longest = map
-        .iter()
-        .filter(|((length, prefix), _)| covers(*length, prefix))
-        .max_by_key(|((length, _), _)| *length);
-    longest.map_or(DENY, |(_, verdict)| *verdict)
 }
 
 fn class(identity: u32, protocol: Option<Protocol>, ports: (u16, u16), verdict: PortVerdict) -> PortClass {

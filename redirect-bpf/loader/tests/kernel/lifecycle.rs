@@ -2,7 +2,9 @@
 
 use crate::fixture::{Node, interface, ip_says, plan};
 use redirect::plan::Plan;
-use redirect::{Error, Hook, Redirector, Settings, uninstall};
+use redirect::{BPFFS_DEFAULT, Error, Redirector, Settings, uninstall};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use std::fs;
 use std::path::Path;
 
@@ -66,8 +68,8 @@ fn start_can_be_repeated() {
     let mut first = start(&node);
     apply(&node, &mut first, plan(1, &[]));
     let rules = ip_rules(&node);
-    let second = start(&node);
     drop(first);
+    let second = start(&node);
     assert_eq!(links(&node), links_of(&[0]));
     assert_eq!(ip_rules(&node), rules);
     drop(second);
@@ -155,26 +157,6 @@ fn an_interface_that_was_deleted_while_nobody_ran_is_cleaned_up() {
 
 #[test]
 #[ignore = "needs root"]
-fn filters_of_clsact_are_replaced_and_removed() {
-    let node = Node::with_pods(1);
-    let begin = || node.run(|| Redirector::start_with(node.settings(), Hook::Clsact)).unwrap();
-    let mut first = begin();
-    apply(&node, &mut first, plan(1, &[]));
-    drop(first);
-    let mut second = begin();
-    apply(&node, &mut second, plan(1, &[]));
-    for (direction, program) in [("ingress", "from_endpoint"), ("egress", "to_endpoint")] {
-        let filters = tc(&node, direction);
-        assert_eq!(filters.matches(&format!(" name {program} ")).count(), 1, "{filters}");
-    }
-    drop(second);
-    let undone = node.run(|| uninstall(&node.settings())).unwrap();
-    assert!(undone.iter().any(|line| line == "removed the filter from_endpoint from lxc0"), "{undone:#?}");
-    assert_eq!(tc(&node, "ingress"), "");
-}
-
-#[test]
-#[ignore = "needs root"]
 fn pins_of_another_node_are_left_alone() {
     let (node, other) = (Node::with_pods(0), Node::with_pods(0));
     let _redirector = start(&node);
@@ -185,11 +167,56 @@ fn pins_of_another_node_are_left_alone() {
 
 #[test]
 #[ignore = "needs root"]
+fn pins_that_a_process_uses_are_left_to_it() {
+    let node = Node::with_pods(0);
+    let first = start(&node);
+    let error = node.run(|| Redirector::start(node.settings())).unwrap_err();
+    assert!(matches!(error, Error::InUse(_)), "{error}");
+    drop(first);
+    let _second = start(&node);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn pins_of_another_version_that_stay_stop_nothing() {
+    let node = Node::with_pods(1);
+    fs::create_dir_all(node.pins().join("v0/stray")).unwrap();
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(1, &[]));
+    assert_eq!(links(&node), links_of(&[0]));
+    fs::remove_dir_all(node.pins().join("v0")).unwrap();
+}
+
+#[test]
+#[ignore = "needs root"]
 fn a_directory_that_is_no_bpffs_is_refused() {
     let node = Node::with_pods(0);
     let settings = Settings { bpffs: node.settings().state_directory, ..node.settings() };
     let error = node.run(|| Redirector::start(settings)).unwrap_err();
     assert!(matches!(error, Error::NotBpffs(_)), "{error}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn bpffs_is_mounted_where_it_is_missing_and_unmounted_by_uninstall() {
+    let node = Node::with_pods(0);
+    let settings = Settings { bpffs: BPFFS_DEFAULT.into(), ..node.settings() };
+    let undone = node.run(|| {
+        leave_mounts();
+        while unmount(BPFFS_DEFAULT, UnmountFlags::DETACH).is_ok() {}
+        assert!(fs::create_dir(Path::new(BPFFS_DEFAULT).join("sluice")).is_err(), "no BPF file system");
+        drop(Redirector::start(settings.clone()).unwrap());
+        assert!(Path::new(BPFFS_DEFAULT).join("sluice/v1/maps/POLICIES").exists());
+        uninstall(&settings).unwrap()
+    });
+    assert_eq!(undone.last().map(String::as_str), Some("unmounted /sys/fs/bpf"), "{undone:#?}");
+}
+
+/// What this thread mounts from now on, nobody else sees.
+fn leave_mounts() {
+    // SAFETY: descriptors stay shared, which is what the function warns of.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
 }
 
 #[test]
@@ -207,10 +234,4 @@ fn ip_rules(node: &Node) -> [String; 2] {
 
 fn early_demux(node: &Node) -> String {
     node.run(|| fs::read_to_string("/proc/sys/net/ipv4/tcp_early_demux").unwrap().trim().to_owned())
-}
-
-fn tc(node: &Node, direction: &str) -> String {
-    let arguments = ["-n", &node.netns(), "filter", "show", "dev", "lxc0", direction].map(str::to_owned);
-    let output = std::process::Command::new("tc").args(arguments).output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
 }

@@ -1,6 +1,8 @@
 //! The loader and the kernel programs on real interfaces. All of it needs root.
 #![cfg(test)]
+#![expect(unsafe_code, reason = "a thread leaves the mounts of the others")]
 
+mod clsact;
 mod fixture;
 mod lifecycle;
 mod peers;

@@ -3,7 +3,8 @@
 use redirect_abi::verdict;
 
 use super::*;
-use crate::packet::{protocol, tcp};
+use crate::packet::tcp;
+use crate::protocol;
 
 #[test]
 fn a_retransmitted_syn_is_the_same_attempt_however_late() {

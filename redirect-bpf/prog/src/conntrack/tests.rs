@@ -8,7 +8,7 @@ use std::vec::Vec;
 use super::*;
 use crate::model::frames::{TestFrame, tcp as segment_bytes, udp};
 use crate::model::world::{FAMILIES, Family, Party, World, any, flow, frame, peer};
-use crate::packet::protocol::{TCP, UDP};
+use crate::protocol::{TCP, UDP};
 use crate::verdict::{Decision, Pass};
 use Party::{A, B};
 use tcp::{ACK, FIN, RST, SYN};
@@ -62,11 +62,13 @@ fn a_half_closed_connection_goes_on() {
 fn entries_note_what_resets_are_made_of() {
     let world = one_way();
     check(&world, A, &there(SYN), Ok(Pass::Checked));
-    check(&world, B, &back(SYN | ACK), Ok(Pass::Checked));
+    let mut answer = back(SYN | ACK);
+    answer.bytes[14 + 20 + 8..][..4].copy_from_slice(&1001_u32.to_be_bytes());
+    check(&world, B, &answer, Ok(Pass::Checked));
     check(&world, A, &there(ACK), Ok(Pass::Checked));
     with_entry(&world, |entry| {
         assert_eq!(entry.acked_by_source.load(), 2000_u32.to_be_bytes());
-        assert_eq!(entry.acked_by_destination.load(), 2000_u32.to_be_bytes());
+        assert_eq!(entry.acked_by_destination.load(), 1001_u32.to_be_bytes());
         assert_eq!(entry.packets.load(), 3);
         assert_eq!(entry.last_seen_ns.load(), world.model.now_ns.get());
     });
@@ -114,6 +116,36 @@ fn revoked_datagrams_pass_again_when_policy_allows_them() {
 }
 
 #[test]
+fn datagrams_that_were_cut_pass_again_when_policy_allows_them() {
+    let world = one_way();
+    let request = frame(Family::V4, A, B, UDP, &udp(4000, 53));
+    let reply = frame(Family::V4, B, A, UDP, &udp(53, 4000));
+    check(&world, A, &request, Ok(Pass::Checked));
+    let key = flow(Family::V4, A, B, UDP, (4000, 53));
+    world.model.flow(&key).expect("the flow is tracked").flags.store(flow_flags::REVOKED);
+    check(&world, B, &reply, Err(Reason::Revoked));
+    check(&world, A, &request, Ok(Pass::Checked));
+    check(&world, B, &reply, Ok(Pass::Checked));
+}
+
+#[test]
+fn a_flow_is_judged_once_under_each_epoch() {
+    let request = frame(Family::V4, A, B, UDP, &udp(4000, 53));
+    let reply = frame(Family::V4, B, A, UDP, &udp(53, 4000));
+    // Whichever end sends first under the new epoch: what it was told holds until the next one.
+    for (first, packet) in [(A, &request), (B, &reply)] {
+        let mut world = one_way();
+        check(&world, A, &request, Ok(Pass::Checked));
+        world.next_epoch();
+        check(&world, first, packet, Ok(Pass::Checked));
+        world.policy(B, &[]);
+        check(&world, B, &reply, Ok(Pass::Checked));
+        world.next_epoch();
+        check(&world, B, &reply, Err(Reason::Revoked));
+    }
+}
+
+#[test]
 fn a_connection_from_before_is_adopted_by_its_openers_packets() {
     for family in FAMILIES {
         let world = one_way();
@@ -130,7 +162,7 @@ fn a_connection_from_before_has_no_opener_where_both_ways_are_allowed() {
     // Who talks first may well be the server.
     check(&world, B, &back(ACK), Ok(Pass::Checked));
     check(&world, A, &there(ACK), Ok(Pass::Checked));
-    assert!(world.model.flows.borrow().is_empty());
+    assert_eq!(world.model.flow_keys(), []);
     allow_one_way(&mut world);
     world.next_epoch();
     check(&world, B, &back(ACK), Err(Reason::Policy));
@@ -233,7 +265,7 @@ fn back(flags: u8) -> TestFrame {
 
 fn with_entry(world: &World, look: impl Fn(&Tracked)) {
     let key = flow(Family::V4, A, B, TCP, (4000, 80));
-    look(world.model.flows.borrow().get(&key).expect("the flow is tracked"));
+    look(world.model.flow(&key).expect("the flow is tracked"));
 }
 
 #[track_caller]

@@ -8,8 +8,9 @@ use crate::model::frames::{
     Ipv4, Ipv6, TestFrame, fragment_header, icmp, icmp_error, icmp_protocol, tcp, udp,
 };
 use crate::model::world::{FAMILIES, Family, Party, World, any, flow, frame, peer, port};
-use crate::packet::protocol::{ICMPV6, TCP, UDP};
 use crate::packet::{ethertype, mapped, tcp as flag};
+use crate::protocol;
+use crate::protocol::{ICMPV6, TCP, UDP};
 use crate::verdict::Opened;
 use Party::{A, B, Host, Outside};
 
@@ -109,8 +110,10 @@ fn the_prefix_of_one_family_says_nothing_of_the_other() {
 fn an_endpoint_without_a_policy_map() {
     for end in [A, B] {
         let mut world = World::open();
+        check(&world, A, &syn(Family::V4, A, B), Ok(Pass::Checked));
         assert!(world.model.policies.remove(&end.id()).is_some());
         check(&world, A, &syn(Family::V4, A, B), Err(Reason::NoPolicyMap));
+        check(&world, A, &segment(Family::V4, A, B, (4000, 80), ACK), Err(Reason::NoPolicyMap));
     }
 }
 
@@ -143,6 +146,10 @@ fn a_family_that_the_endpoint_does_not_have() {
     check(&world, A, &syn(Family::V6, A, B), Err(Reason::SpoofedSource));
     let unspecified = Ipv6::new([0; 16], B.v6(), UDP).frame(&udp(1, 2));
     check(&world, A, &unspecified, Err(Reason::SpoofedSource));
+    for endpoint in world.model.endpoints.values_mut() {
+        endpoint.families = 2;
+    }
+    check(&world, A, &syn(Family::V4, A, B), Err(Reason::SpoofedSource));
 }
 
 #[test]
@@ -260,6 +267,18 @@ fn a_new_connection_on_the_ports_of_a_proxied_one() {
 }
 
 #[test]
+fn a_proxied_connection_on_the_ports_of_a_direct_one() {
+    for family in FAMILIES {
+        let mut world = World::open();
+        check(&world, A, &syn(family, A, B), Ok(Pass::Checked));
+        world.policy(B, &[peer(INGRESS, A, verdict::REDIRECT)]);
+        check(&world, A, &syn(family, A, B), Ok(Pass::ToProxy));
+        let key = redirect::downstream(&flow(family, A, B, TCP, (4000, 80)));
+        assert_eq!(world.model.flow_keys(), [key]);
+    }
+}
+
+#[test]
 fn no_listener_no_connection() {
     let mut world = redirecting();
     world.model.listeners = [true, false];
@@ -303,12 +322,20 @@ fn an_unknown_connection_that_needs_inspection_is_kept_for_its_resets() {
     let world = redirecting();
     check(&world, A, &segment(Family::V4, A, B, (4000, 80), ACK), Err(Reason::RedirectRequired));
     let key = flow(Family::V4, A, B, TCP, (4000, 80));
-    let entry =
-        world.model.flows.borrow().get(&key).map(|entry| {
-            (entry.flags.load(), entry.acked_by_source.load(), entry.acked_by_destination.load())
-        });
+    let entry = world
+        .model
+        .flow(&key)
+        .map(|entry| (entry.flags.load(), entry.acked_by_source.load(), entry.acked_by_destination.load()));
     assert_eq!(entry, Some((flow_flags::REVOKED, 2000_u32.to_be_bytes(), 1000_u32.to_be_bytes())));
     check(&world, B, &segment(Family::V4, B, A, (80, 4000), ACK), Err(Reason::Revoked));
+}
+
+#[test]
+fn an_unknown_connection_that_ends_needs_no_resets() {
+    let world = redirecting();
+    let end = segment(Family::V4, A, B, (4000, 80), flag::RST | ACK);
+    check(&world, A, &end, Err(Reason::RedirectRequired));
+    assert_eq!(world.model.flow_keys(), []);
 }
 
 #[test]
@@ -350,6 +377,8 @@ fn later_fragments_share_the_fate_of_the_first() {
     check(&world, A, &part(0x2000, 2).frame(&udp(4000, 54)), Err(Reason::Policy));
     check(&world, A, &part(2, 2).frame(&[0; 8]), Err(Reason::Policy));
     check(&world, A, &part(2, 3).frame(&[0; 8]), Err(Reason::FragmentOrphan));
+    let of_another_protocol = Ipv4 { protocol: protocol::SCTP, ..part(2, 1) };
+    check(&world, A, &of_another_protocol.frame(&[0; 8]), Err(Reason::FragmentOrphan));
 }
 
 #[test]
@@ -385,6 +414,7 @@ fn errors_about_a_flow_pass_to_its_other_end() {
         let mut world = ingress_of_b(&[peer(INGRESS, A, verdict::ALLOW)]);
         let request = datagram(family, A, B);
         check(&world, A, &request, Ok(Pass::Checked));
+        check(&world, A, &datagram(family, A, Outside), Ok(Pass::Unmarked));
         check(&world, B, &error(family, B, A, &request), Ok(Pass::Checked));
         check(
             &world,
@@ -414,6 +444,24 @@ fn errors_about_the_proxys_packets_go_to_the_proxy() {
     }
 }
 
+/// One connection of the client's, and one that the proxy dials for another one, from the same port.
+#[test]
+fn the_proxy_may_dial_from_a_port_that_the_client_uses() {
+    for family in FAMILIES {
+        let world = redirecting();
+        let (to_server, to_client) =
+            (segment(family, A, B, (4000, 80), ACK), segment(family, B, A, (80, 4000), ACK));
+        check(&world, A, &syn(family, A, B), Ok(Pass::ToProxy));
+        dial_as_proxy(&world, family);
+        check(&world, A, &to_server, Ok(Pass::ToProxy));
+        check(&world, B, &to_client, Ok(Pass::ToProxy));
+        // And the other way round.
+        check(&world, A, &syn(family, A, B), Ok(Pass::ToProxy));
+        check(&world, A, &to_server, Ok(Pass::ToProxy));
+        check(&world, B, &to_client, Ok(Pass::ToProxy));
+    }
+}
+
 fn ingress_of_b(entries: &[(u32, redirect_abi::PolicyKey, u8)]) -> World {
     let mut world = World::open();
     world.policy(B, entries);
@@ -435,7 +483,7 @@ fn dial_as_proxy(world: &World, family: Family) {
     let dialled = world.to(B, Host, redirect_abi::mark::PROXY_UPSTREAM, &syn(family, A, B)).0;
     assert_eq!(dialled, Ok(Pass::Unmarked));
     let key = FlowKey { kind: kind::PROXY_UPSTREAM, ..flow(family, A, B, TCP, (4000, 80)) };
-    assert!(world.model.flows.borrow().contains_key(&key));
+    assert!(world.model.flow(&key).is_some());
 }
 
 fn syn(family: Family, from: Party, to: Party) -> TestFrame {

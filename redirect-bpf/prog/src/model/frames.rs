@@ -2,7 +2,8 @@
 
 use std::vec::Vec;
 
-use crate::packet::{ETHERNET_LEN, ethertype, protocol};
+use crate::packet::{ETHERNET_LEN, ethertype};
+use crate::protocol;
 
 /// A frame and the ethertype that the kernel would give for it.
 #[derive(Clone, Debug, PartialEq, Eq)]

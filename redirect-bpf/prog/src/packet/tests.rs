@@ -131,6 +131,17 @@ fn the_kernels_own_long_packets_name_no_end() {
 }
 
 #[test]
+fn only_jumbograms_name_no_end_in_ipv6() {
+    let mut frame = v6(protocol::TCP).frame(&tcp(1, 2, 0));
+    frame.bytes[18..20].fill(0);
+    check(&frame, Reason::Malformed);
+    let jumbo = Ipv6 { extensions: Vec::from([(0, PAD.to_vec())]), ..v6(protocol::TCP) };
+    let mut frame = jumbo.frame(&tcp(1, 2, 0));
+    frame.bytes[18..20].fill(0);
+    let _: Packet = check_ok(&frame);
+}
+
+#[test]
 fn tcp_header_shorter_than_it_may_be() {
     let mut header = tcp(1, 2, 0);
     header[12] = 0x40;
@@ -234,6 +245,14 @@ fn ipv6_fragments() {
     assert_eq!((rest.fragment_id, rest.next_header), (first.fragment_id, 60));
     let (atomic, result) = with(0, false, &udp(1, 2));
     assert_eq!((result, atomic.fragment), (Ok(Network::Ip), Fragment::Whole));
+}
+
+#[test]
+fn later_fragments_hold_no_extension_headers() {
+    // Bytes from the middle of a datagram, which look like a routing header with segments left.
+    let mut packet = v6(60);
+    packet.extensions = Vec::from([fragment_header(2, false, 1)]);
+    assert_eq!(check_ok(&packet.frame(&[43, 0, 43, 1, 0, 0, 0, 0])).fragment, Fragment::Rest);
 }
 
 #[test]

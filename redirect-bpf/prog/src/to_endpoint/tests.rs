@@ -6,8 +6,8 @@ use std::vec::Vec;
 use super::*;
 use crate::model::frames::{Ipv4, Ipv6, TestFrame, icmp, icmp_error, tcp, udp};
 use crate::model::world::{FAMILIES, Family, Party, World, any, flow, frame, peer};
-use crate::packet::protocol::{ICMP, ICMPV6, TCP, UDP};
 use crate::packet::{ethertype, tcp as flag};
+use crate::protocol::{ICMP, ICMPV6, TCP, UDP};
 use Party::{A, B, Host, Outside};
 
 const SYN: u8 = flag::SYN;
@@ -76,7 +76,9 @@ fn the_proxys_packets() {
         check(&world, Host, PROXY_DOWNSTREAM, &segment(family, A, B, ACK), PASS);
         check(&world, Host, PROXY_UPSTREAM, &syn(family, A, B), PASS);
         let key = FlowKey { kind: kind::PROXY_UPSTREAM, ..flow(family, A, B, TCP, (4000, 80)) };
-        assert_eq!(world.model.flows.borrow().keys().collect::<Vec<_>>(), [&key]);
+        assert_eq!(world.model.flow_keys(), [key]);
+        check(&world, Host, PROXY_UPSTREAM, &segment(family, A, B, ACK), PASS);
+        assert_eq!(world.model.flow(&key).map(|flow| flow.packets.load()), Some(2));
     }
 }
 
@@ -85,7 +87,7 @@ fn the_proxys_marks_on_forwarded_packets() {
     for mark in [PROXY_DOWNSTREAM, PROXY_UPSTREAM] {
         let world = ingress_of_b(&[]);
         check(&world, Outside, mark, &syn(Family::V4, Outside, B), DENIED);
-        assert!(world.model.flows.borrow().is_empty());
+        assert_eq!(world.model.flow_keys(), []);
     }
 }
 
@@ -120,6 +122,34 @@ fn replies_of_a_flow_that_policy_no_longer_allows() {
 }
 
 #[test]
+fn the_nodes_address_from_elsewhere_is_nobodys_under_the_next_policy_too() {
+    for family in FAMILIES {
+        let mut world = World::open();
+        let reply = frame(family, B, Host, TCP, &tcp(80, 4000, SYN | ACK));
+        for (sender, expect) in [(Outside, Err(Reason::Revoked)), (Host, PASS)] {
+            world.policy(B, &[any(INGRESS), any(EGRESS)]);
+            check(&world, sender, 0, &syn(family, Host, B), PASS);
+            world.policy(B, &[peer(INGRESS, Host, verdict::ALLOW)]);
+            world.next_epoch();
+            assert_eq!(world.from(B, &reply).0, expect, "{sender:?}");
+        }
+    }
+}
+
+#[test]
+fn replies_to_what_was_judged_here_only_do_not_ask_the_senders_policy() {
+    for family in FAMILIES {
+        let mut world = ingress_of_b(&[peer(INGRESS, A, verdict::ALLOW)]);
+        world.policy(A, &[]);
+        // Brought here by a change of its destination: A may have been allowed to send it there.
+        check(&world, A, 0, &syn(family, A, B), PASS);
+        world.next_epoch();
+        let reply = frame(family, B, A, TCP, &tcp(80, 4000, SYN | ACK));
+        assert_eq!(world.from(B, &reply).0, Ok(Pass::Checked));
+    }
+}
+
+#[test]
 fn inspection_of_what_comes_from_elsewhere() {
     let world = ingress_of_b(&[peer(INGRESS, Outside, verdict::REDIRECT)]);
     check(&world, Outside, 0, &syn(Family::V4, Outside, B), Err(Reason::NotRedirectable));
@@ -137,6 +167,9 @@ fn the_link_needs_no_policy() {
     for message in [130, 131, 132, 143] {
         check_link(&world, 1, message, PASS);
         check_link(&world, 64, message, DENIED);
+        // Not from the link.
+        let packet = Ipv6 { hop_limit: 1, ..Ipv6::new(Outside.v6(), B.v6(), ICMPV6) };
+        check(&world, Outside, 0, &packet.frame(&icmp(message, 0)), DENIED);
     }
 }
 

@@ -117,6 +117,32 @@ proptest! {
     }
 
     #[test]
+    fn the_smallest_map_judges_alike(map in any_map(), keys in prop::collection::vec(any_key(), 64)) {
+        let minimal = minimal(&map);
+        prop_assert!(minimal.len() <= map.len());
+        for key in keys {
+            prop_assert_eq!(lookup(&minimal, &key), lookup(&map, &key));
+        }
+        // No entry is there for nothing.
+        for entry in minimal.keys() {
+            let mut without = minimal.clone();
+            let _verdict = without.remove(entry);
+            prop_assert_ne!(lookup_prefix(&without, entry), minimal[entry]);
+        }
+    }
+
+    /// One swap is enough then.
+    #[test]
+    fn where_the_stricter_judges_like_the_new_it_is_the_new(old in any_map(), new in any_map()) {
+        let (old, new) = (minimal(&old), minimal(&new));
+        let strict = stricter(&old, &new, NOBODY_FRESH);
+        let all = strict.keys().chain(old.keys()).chain(new.keys());
+        if all.clone().all(|prefix| lookup_prefix(&strict, prefix) == lookup_prefix(&new, prefix)) {
+            prop_assert_eq!(strict, new);
+        }
+    }
+
+    #[test]
     fn peers_that_nobody_is_get_the_new_verdict(old in any_map(), new in any_map(), keys in prop::collection::vec(any_key(), 64)) {
         let strict = stricter(&old, &new, &|identity| identity == 0x102);
         // Where the new map has nothing of the peer itself, what both say of everybody holds.
@@ -127,7 +153,24 @@ proptest! {
     }
 }
 
-/// The kernel's own lookup: the verdict of the longest prefix that covers the key.
-fn lookup(map: &PolicyMap, key: &PolicyKey) -> u8 {
-    crate::plan::tests::lookup(map, key)
+/// The verdict for what is as wide as a prefix.
+fn lookup_prefix(map: &PolicyMap, (length, key): &(u32, PolicyKey)) -> u8 {
+    let not_narrower = map.iter().filter(|((other, _), _)| other <= length);
+    lookup(&not_narrower.map(|(prefix, verdict)| (*prefix, *verdict)).collect(), key)
+}
+
+/// The kernel's own lookup, written another way: by the bits that both have in common.
+pub(crate) fn lookup(map: &PolicyMap, key: &PolicyKey) -> u8 {
+    let bits = |key: &PolicyKey| {
+        let [port_high, port_low] = key.port;
+        let low = u64::from(key.protocol) << 16 | u64::from(port_high) << 8 | u64::from(port_low);
+        u64::from(key.direction) << 56 | u64::from(u32::from_be_bytes(key.identity)) << 24 | low
+    };
+    let key = bits(key);
+    let covers = |length: u32, prefix: &PolicyKey| (bits(prefix) ^ key).leading_zeros() >= length;
+    let longest = map
+        .iter()
+        .filter(|((length, prefix), _)| covers(*length, prefix))
+        .max_by_key(|((length, _), _)| *length);
+    longest.map_or(DENY, |(_, verdict)| *verdict)
 }

@@ -1,9 +1,18 @@
-//! Of two policy maps the map that is as strict as the stricter of them everywhere. Pure.
+//! Policy maps as functions from packets to verdicts: the smallest map of a function, and the stricter of two. Pure.
 //!
 //! deny > redirect > allow; what no entry covers is denied.
 
-use crate::plan::{IDENTITY_BITS, PolicyMap};
 use redirect_abi::{PolicyKey, verdict};
+use std::collections::BTreeMap;
+
+/// Prefix length and key data -> verdict. One inner map; endpoints with equal policy share it.
+pub type PolicyMap = BTreeMap<(u32, PolicyKey), u8>;
+
+/// Prefix lengths of policy keys.
+pub(crate) const DIRECTION_BITS: u32 = 8;
+pub(crate) const IDENTITY_BITS: u32 = 40;
+pub(crate) const PROTOCOL_BITS: u32 = 48;
+pub(crate) const PORT_BITS: u32 = 16;
 
 /// The bits of a policy key in the kernel's order.
 fn bits(key: &PolicyKey) -> u64 {
@@ -14,6 +23,11 @@ fn bits(key: &PolicyKey) -> u64 {
 
 pub(crate) fn identity(key: &PolicyKey) -> u32 {
     u32::from_be_bytes(key.identity)
+}
+
+/// Without the entries that say what would hold anyhow. Maps that judge alike become equal if their entries were cut alike.
+pub(crate) fn minimal(map: &PolicyMap) -> PolicyMap {
+    stricter(map, map, &|_| false)
 }
 
 /// As strict as the stricter of both for every packet, but for peers that are `fresh`: their identity belongs to no address
@@ -97,4 +111,4 @@ fn strictness(verdict: u8) -> u8 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

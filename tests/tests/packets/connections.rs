@@ -1,0 +1,233 @@
+//! The life of TCP connections: ports that are used again, halves that close first, resets.
+
+use crate::stage::Stage;
+use e2e::deathstar::{Deathstar, PANIC};
+use e2e::netns::Namespace;
+use e2e::pods::Family;
+use e2e::policies::{CLOSED, empire_may_ask, empire_may_reach};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, channel};
+
+const DENIED: &str = "Access denied\r\n";
+const PORT_7: &str = "[{ports: [{port: \"7\", protocol: TCP}]}]";
+
+/// Who resets a connection; as long as each other.
+const CLIENT: &str = "client";
+const SERVER: &str = "server";
+
+/// How a test ends a connection before its ports are used again.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// The server's end is in TIME_WAIT after.
+    ServerFirst,
+    Reset,
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_ended_connection_does_not_vouch_for_the_next_on_its_ports() {
+    let stage = Stage::new();
+    let arrived = servers(stage.pod("deathstar-1"), 7, |mut stream| stream.read_exact(&mut [0; 1]));
+    for family in Family::BOTH {
+        for (port, end) in [(4001, End::ServerFirst), (4002, End::Reset)] {
+            let from = stage.at("tiefighter", family, port);
+            let connect = || stage.connect("tiefighter", from, stage.at("deathstar-1", family, 7));
+            for _round in 0..2 {
+                stage.apply("rule1.yaml", &empire_may_reach(PORT_7));
+                let mut stream = connect().unwrap();
+                stream.write_all(b"x").unwrap();
+                close(stream, end);
+                arrived.recv().unwrap().unwrap();
+                stage.apply("rule1.yaml", CLOSED);
+                assert_eq!(connect().unwrap_err().kind(), ErrorKind::TimedOut, "{family:?} {end:?}");
+            }
+        }
+    }
+    assert!(arrived.try_recv().is_err(), "a connection that was denied has arrived");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn each_connection_on_the_same_ports_is_inspected_or_not_by_its_own_policy() {
+    let stage = Stage::new();
+    let deathstar = Deathstar::start(stage.pod("deathstar-1"), 80).unwrap();
+    let uninspected = empire_may_reach("[{ports: [{port: \"80\", protocol: TCP}]}]");
+    stage.apply("rule1.yaml", &uninspected);
+    for family in Family::BOTH {
+        let before = deathstar.log().len();
+        let from = stage.at("tiefighter", family, 4000);
+        let exhaust = |end| {
+            exhaust(stage.connect("tiefighter", from, stage.at("deathstar-1", family, 80)).unwrap(), end)
+        };
+        assert_eq!(exhaust(End::Reset), PANIC, "{family:?}");
+        stage.apply("rule1.yaml", &empire_may_ask("[{method: POST, path: /v1/request-landing}]"));
+        assert_eq!(exhaust(End::Reset), DENIED, "{family:?}");
+        assert_eq!(exhaust(End::ServerFirst), DENIED, "{family:?}");
+        assert_eq!(exhaust(End::ServerFirst), DENIED, "{family:?}");
+        stage.apply("rule1.yaml", &uninspected);
+        assert_eq!(exhaust(End::Reset), PANIC, "{family:?}");
+        let clients: Vec<_> = deathstar.log()[before..].iter().map(|seen| seen.client.port()).collect();
+        assert_eq!(clients, [4000, 4000], "{family:?}");
+    }
+}
+
+/// The body of the answer.
+fn exhaust(mut stream: TcpStream, end: End) -> String {
+    let connection = match end {
+        End::ServerFirst => "close",
+        End::Reset => "keep-alive",
+    };
+    write!(stream, "PUT /v1/exhaust-port HTTP/1.1\r\nHost: deathstar\r\nConnection: {connection}\r\n\r\n")
+        .unwrap();
+    let head = String::from_utf8(head(&mut stream).unwrap()).unwrap().to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let mut body = vec![0; length.parse().unwrap()];
+    stream.read_exact(&mut body).unwrap();
+    close(stream, end);
+    String::from_utf8(body).unwrap()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_other_half_goes_on_when_one_has_closed() {
+    const ANSWER: usize = 300_000;
+    let stage = Stage::new();
+    let answers = servers(stage.pod("deathstar-1"), 7, |mut stream| {
+        let mut question = Vec::new();
+        let _read = stream.read_to_end(&mut question)?;
+        assert_eq!(question, b"question");
+        stream.write_all(&[b'x'; ANSWER])
+    });
+    stage.apply("rule1.yaml", &empire_may_reach(PORT_7));
+    for family in Family::BOTH {
+        let mut stream = connect(&stage, family, 7);
+        stream.write_all(b"question").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        assert_eq!(stream.read_to_end(&mut answer).unwrap(), ANSWER, "{family:?}");
+        answers.recv().unwrap().unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn resets_reach_the_other_end() {
+    let stage = Stage::new();
+    let ends = servers(stage.pod("deathstar-1"), 7, |mut stream| {
+        let mut word = [0; SERVER.len()];
+        stream.read_exact(&mut word)?;
+        stream.write_all(b"pong")?;
+        if word == *SERVER.as_bytes() {
+            reset(stream)
+        } else {
+            assert_reset(&stream)
+        }
+        Ok(())
+    });
+    stage.apply("rule1.yaml", &empire_may_reach(PORT_7));
+    check_resets(&stage, 7, &ends, |mut stream, word| {
+        stream.write_all(word.as_bytes()).unwrap();
+        stream.read_exact(&mut [0; 4]).unwrap();
+        stream
+    });
+}
+
+#[test]
+#[ignore = "needs root"]
+fn resets_pass_an_inspected_connection() {
+    let stage = Stage::new();
+    let ends = servers(stage.pod("deathstar-1"), 80, |mut stream| {
+        let head = head(&mut stream)?;
+        stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        if head.starts_with(b"POST /server") {
+            reset(stream);
+        } else {
+            assert_reset(&stream);
+        }
+        Ok(())
+    });
+    stage.apply(
+        "rule1.yaml",
+        &empire_may_ask("[{method: POST, path: /client}, {method: POST, path: /server}]"),
+    );
+    check_resets(&stage, 80, &ends, |mut stream, word| {
+        write!(
+            stream,
+            "POST /{word} HTTP/1.1\r\nHost: d\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+        )
+        .unwrap();
+        stream.read_exact(&mut [0; "HTTP/1.1 100 Continue\r\n\r\n".len()]).unwrap();
+        stream
+    });
+}
+
+/// `begin` says whose reset it will be, and returns when the server has read it and answered.
+#[track_caller]
+fn check_resets(
+    stage: &Stage,
+    port: u16,
+    ends: &Receiver<io::Result<()>>,
+    begin: impl Fn(TcpStream, &str) -> TcpStream,
+) {
+    for family in Family::BOTH {
+        assert_reset(&begin(connect(stage, family, port), SERVER));
+        ends.recv().unwrap().unwrap();
+        reset(begin(connect(stage, family, port), CLIENT));
+        ends.recv().unwrap().unwrap();
+    }
+}
+
+fn connect(stage: &Stage, family: Family, port: u16) -> TcpStream {
+    stage
+        .connect("tiefighter", stage.at("tiefighter", family, 0), stage.at("deathstar-1", family, port))
+        .unwrap()
+}
+
+/// Serves connections one after the other in a pod. Each sends what came of it; a panic ends them all.
+fn servers(
+    pod: &Namespace,
+    port: u16,
+    serve: impl Fn(TcpStream) -> io::Result<()> + Send + 'static,
+) -> Receiver<io::Result<()>> {
+    let listener = pod.run(move || TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap()).unwrap();
+    let (ended, ends) = channel();
+    let _detached = std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            if ended.send(stream.and_then(&serve)).is_err() {
+                return;
+            }
+        }
+    });
+    ends
+}
+
+/// A message's head, byte by byte: what follows it is left.
+fn head(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    let mut byte = [0; 1];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    Ok(head)
+}
+
+/// Waits for the server's end, or goes first.
+fn close(mut stream: TcpStream, end: End) {
+    match end {
+        End::ServerFirst => assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0),
+        End::Reset => reset(stream),
+    }
+}
+
+/// Closes with a reset.
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+}
+
+#[track_caller]
+fn assert_reset(mut stream: &TcpStream) {
+    let error = stream.read(&mut [0; 1]).expect_err("the connection goes on, or ended without a reset");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+}

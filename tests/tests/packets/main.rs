@@ -1,0 +1,8 @@
+//! Odd packets and the life of connections against the kernel programs, on both families. What a backend saw is read from
+//! its own log.
+
+mod connections;
+mod errors;
+mod odd;
+mod raw;
+mod stage;

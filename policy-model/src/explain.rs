@@ -6,8 +6,7 @@ use crate::http::{HttpRules, Request, header_holds};
 use crate::identity::Identity;
 use crate::peers::{Candidate, Kind};
 use crate::rule::{
-    Entity, Entry, HeaderMatch, HttpMatch, Peer, Peers, Policy, Port, PortMatch, Ports, Protocol, Rule,
-    Subject,
+    Entry, HeaderMatch, HttpMatch, Peer, Peers, Policy, Port, PortMatch, Ports, Protocol, Rule, Subject,
 };
 use crate::selector::Requirement;
 use crate::snapshot::{Admission, Connection, Direction, Endpoint, Flow, PortRules, PortVerdict, Snapshot};
@@ -290,25 +289,7 @@ fn peer_text(peer: &Peer) -> String {
         Peer::Endpoints(selector) => {
             selector.requirements.iter().map(requirement_text).collect::<Vec<_>>().join(", ")
         }
-        Peer::Entity(entity) => format!("entity {}", entity_text(*entity)),
-    }
-}
-
-fn entity_text(entity: Entity) -> &'static str {
-    match entity {
-        Entity::All => "all",
-        Entity::Cluster => "cluster",
-        Entity::Health => "health",
-        Entity::Host => "host",
-        Entity::Ingress => "ingress",
-        Entity::Init => "init",
-        Entity::KubeApiserver => "kube-apiserver",
-        Entity::None => "none",
-        Entity::RemoteNode => "remote-node",
-        Entity::Unmanaged => "unmanaged",
-        Entity::World => "world",
-        Entity::WorldIpv4 => "world-ipv4",
-        Entity::WorldIpv6 => "world-ipv6",
+        Peer::Entity(entity) => format!("entity {}", entity.as_str()),
     }
 }
 

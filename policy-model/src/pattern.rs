@@ -299,6 +299,26 @@ mod tests {
         assert_eq!(check(&longest), Ok(()));
         refused(&format!("{longest}a"), "longer than 4096 bytes");
         refused("(a{100}){100}{100}", "automaton");
-        refused(&format!("{}{}", "(".repeat(101), ")".repeat(101)), "nest");
+        let nested = |depth: usize| format!("{}{}", "(".repeat(depth), ")".repeat(depth));
+        assert_eq!(check(&nested(100)), Ok(()));
+        refused(&nested(101), "nest");
+    }
+
+    /// The size of an automaton has no formula: the last repetition that fits and the next one are looked for.
+    #[test]
+    fn the_size_of_an_automaton_is_bounded() {
+        let pattern = |count: u32| format!("(abcdefghij){{{count}}}");
+        let (mut fits, mut too_large) = (1, 1_000_000);
+        while too_large - fits > 1 {
+            let middle = fits + (too_large - fits) / 2;
+            match check(&pattern(middle)) {
+                Ok(()) => fits = middle,
+                Err(_) => too_large = middle,
+            }
+        }
+        assert!(build(&pattern(fits)).is_ok(), "{fits}");
+        refused(&pattern(too_large), "automaton");
+        assert!(build(&pattern(too_large)).is_err(), "{too_large}");
+        assert!((100..10_000).contains(&fits), "{fits}");
     }
 }

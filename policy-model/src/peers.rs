@@ -62,8 +62,8 @@ impl Candidate<'_> {
             }
             (Peer::Cidr { .. }, Kind::Pod | Kind::Reserved) => false,
             (Peer::Endpoints(selector), _) => {
-                let reaches = self.is_local() || selector.requirements.iter().any(|r| is_cluster(r.key()));
-                reaches && selector.matches(&self.identity.labels)
+                let names_cluster = || selector.requirements.iter().any(|r| is_cluster(r.key()));
+                selector.matches(&self.identity.labels) && (self.is_local() || names_cluster())
             }
         }
     }

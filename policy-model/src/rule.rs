@@ -40,7 +40,7 @@ pub struct Rule {
     pub description: Option<Box<str>>,
     /// The labels that `policy get` prints: the user's and those derived from the object.
     pub labels: LabelSet,
-    /// The sanitised rule as `policy get` prints it (policy-semantics 11.2), in upstream's key order.
+    /// The sanitised rule as `policy get` prints it, in upstream's key order.
     pub printed: serde_json::Value,
 }
 
@@ -105,6 +105,44 @@ pub enum Entity {
     World,
     WorldIpv4,
     WorldIpv6,
+}
+
+impl Entity {
+    pub const ALL: [Self; 13] = [
+        Self::All,
+        Self::Cluster,
+        Self::Health,
+        Self::Host,
+        Self::Ingress,
+        Self::Init,
+        Self::KubeApiserver,
+        Self::None,
+        Self::RemoteNode,
+        Self::Unmanaged,
+        Self::World,
+        Self::WorldIpv4,
+        Self::WorldIpv6,
+    ];
+
+    /// As policies write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Cluster => "cluster",
+            Self::Health => "health",
+            Self::Host => "host",
+            Self::Ingress => "ingress",
+            Self::Init => "init",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::None => "none",
+            Self::RemoteNode => "remote-node",
+            Self::Unmanaged => "unmanaged",
+            Self::World => "world",
+            Self::WorldIpv4 => "world-ipv4",
+            Self::WorldIpv6 => "world-ipv6",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

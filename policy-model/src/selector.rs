@@ -31,7 +31,7 @@ impl SelectorKey {
         Self { source: source.into(), key: key.into() }
     }
 
-    /// The first label of this key decides (policy-semantics 2.1).
+    /// The first label of this key decides.
     fn find<'a>(&self, labels: &'a LabelSet) -> Option<&'a Label> {
         labels.iter().find(|l| l.key == self.key && (*self.source == *"any" || l.source == self.source))
     }

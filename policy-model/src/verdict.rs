@@ -28,6 +28,10 @@ impl Permit {
     pub fn rule(&self) -> Option<&RuleRef> {
         self.rule.as_ref()
     }
+    /// What is left to be recorded once the permit is spent.
+    pub fn into_rule(self) -> Option<RuleRef> {
+        self.rule
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -20,12 +20,15 @@ use std::sync::{Arc, LazyLock};
 
 const CASES: &str = include_str!("../../tests/cases/policy-cases.yaml");
 
+/// Whatever is not run is named there too.
+const DOCS: &str = include_str!("../../docs/compatibility.md");
+
 /// Kinds that are run elsewhere, or not in scope.
 const OTHER_KINDS: &[(&str, &str)] = &[
     ("validate", "tests/validate_cases.rs"),
-    ("port", "the tests of `parse`"),
-    ("normalise", "readings of a path: the tests of `parsers` and of the session"),
-    ("labelfilter", "which labels count is the business of whoever makes the inputs"),
+    ("port", "tests/validate_cases.rs"),
+    ("normalise", "the readings of a path: tests of proxy-core"),
+    ("labelfilter", "all labels of the node file count for the identity: docs/compatibility.md"),
     ("headermatch", "headerMatches are refused by name"),
     ("kafka", "kafka rules are refused by name"),
     ("dns", "dns rules and toFQDNs are refused by name"),
@@ -42,7 +45,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("K08", KNP),
     ("K09", KNP),
     ("K11", KNP),
-    ("H16", "answers given before policy: the tests of the session"),
+    ("H16", "answers given before policy: tests of proxy-core"),
     ("M01", "dns rules are refused by name"),
     ("M02", "dns rules are refused by name"),
     ("M05", "terminatingTLS is refused by name"),
@@ -83,12 +86,22 @@ fn nothing_is_skipped_in_silence() {
     let ids: BTreeSet<&str> = cases.iter().map(|case| text(case, "id")).collect();
     for (id, reason) in NOT_RUN {
         assert!(ids.contains(id), "{id} ({reason}) is no case");
+        assert!(is_documented(id), "{id} ({reason}) is not in docs/compatibility.md");
+    }
+    for (peer, reason) in NO_SUCH_PEER {
+        assert!(DOCS.contains(&format!("`{peer}`")), "{peer} ({reason}) is not in docs/compatibility.md");
     }
     let run = ["flow", "http", "merge", "selector"];
     for case in cases {
         let kind = text(case, "kind");
         assert!(run.contains(&kind) || OTHER_KINDS.iter().any(|(other, _)| *other == kind), "{kind}");
+        let out_of_scope = ["labelfilter", "headermatch", "kafka", "dns", "sni"].contains(&kind);
+        assert!(!out_of_scope || is_documented(text(case, "id")), "{case}");
     }
+}
+
+fn is_documented(id: &str) -> bool {
+    DOCS.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == id)
 }
 
 /// Runs the cases of a kind: how many.

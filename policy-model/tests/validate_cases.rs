@@ -1,10 +1,11 @@
-//! Every `kind: validate` case of `tests/cases/policy-cases.yaml`, judged as the newest release judges it.
+//! Every `validate` and `port` case of `tests/cases/policy-cases.yaml`, judged as the newest release judges it.
 //!
-//! The table below names every case: one that is missing there fails the test, so that nothing is skipped in silence.
+//! The table below names every `validate` case: one that is missing there fails the test, so that nothing is skipped in silence.
 
 #![cfg(test)]
 
 use policy_model::parse::{Diagnostic, Judged, parse};
+use policy_model::rule::{Policy, Port, Ports};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -67,6 +68,12 @@ fn every_case_is_in_the_table() {
     let ids: BTreeSet<String> = cases().iter().map(|case| id(case).to_owned()).collect();
     let named: BTreeSet<String> = TABLE.iter().map(|(id, _)| (*id).to_owned()).collect();
     assert_eq!(ids, named);
+    let docs = include_str!("../../docs/compatibility.md");
+    for (id, expect) in TABLE {
+        let deviates = matches!(expect, Expect::Older(_) | Expect::RefusedByName(_));
+        let documented = docs.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == *id);
+        assert!(!deviates || documented, "{id} is not in docs/compatibility.md");
+    }
 }
 
 #[test]
@@ -77,10 +84,40 @@ fn cases_are_judged_as_stated() {
     }
 }
 
+#[test]
+fn port_strings_mean_what_is_stated() {
+    let cases = of_kind("port");
+    let rows: Vec<&Value> = cases.iter().flat_map(|case| case["table"].as_array().unwrap()).collect();
+    assert!(rows.len() > 10, "{}", rows.len());
+    for row in rows {
+        check_port(row);
+    }
+}
+
+#[track_caller]
+fn check_port(row: &Value) {
+    let port = json!({"port": row["port"], "protocol": "TCP"});
+    let spec = json!({"endpointSelector": {}, "ingress": [{"toPorts": [{"ports": [port]}]}]});
+    let meant = judge(&json!({"resource": "CNP", "spec": spec})).map(|policy| {
+        let Ports::Of(rules) = &policy.rules[0].ingress.allow[0].ports else { panic!("{row}") };
+        rules[0].ports[0].port.clone()
+    });
+    match (row["number"].as_u64(), row["name"].as_str()) {
+        (Some(0), None) => assert_eq!(meant, Ok(Port::Range(0, 65535)), "{row}"),
+        (Some(number), None) => {
+            let number = u16::try_from(number).unwrap();
+            assert_eq!(meant, Ok(Port::Range(number, number)), "{row}");
+        }
+        (None, Some(name)) => assert_eq!(meant, Ok(Port::Named(name.into())), "{row}"),
+        (None, None) => assert!(row["error"] == true && meant.is_err(), "{row}: {meant:?}"),
+        (Some(_), Some(_)) => panic!("{row}"),
+    }
+}
+
 #[track_caller]
 fn check(case: &Value, expect: Expect) {
     let stated = case["expect"].as_str().unwrap();
-    let diagnostics = judge(case);
+    let diagnostics = judge(case).map(drop);
     let says =
         |part: &str| diagnostics.as_ref().is_err_and(|all| all.iter().any(|d| d.message.contains(part)));
     match expect {
@@ -100,8 +137,8 @@ fn check(case: &Value, expect: Expect) {
     }
 }
 
-/// The errors about the case's policy.
-fn judge(case: &Value) -> Result<(), Vec<Diagnostic>> {
+/// The case's policy, or the errors about it.
+fn judge(case: &Value) -> Result<Policy, Vec<Diagnostic>> {
     let kind = match case["resource"].as_str().unwrap() {
         "CNP" => "CiliumNetworkPolicy",
         "CCNP" => "CiliumClusterwideNetworkPolicy",
@@ -113,10 +150,10 @@ fn judge(case: &Value) -> Result<(), Vec<Diagnostic>> {
         (None, Value::Number(count)) => object["spec"] = many_ports(count.as_u64().unwrap()),
         (spec, count) => panic!("{spec:?} and {count}"),
     }
-    let parsed = parse(&object.to_string())?;
-    match &parsed.objects[0].judged {
-        Judged::Accepted { .. } => Ok(()),
-        Judged::Refused { diagnostics, .. } => Err(diagnostics.clone()),
+    let mut parsed = parse(&object.to_string())?;
+    match parsed.objects.remove(0).judged {
+        Judged::Accepted { policy, .. } => Ok(policy),
+        Judged::Refused { diagnostics, .. } => Err(diagnostics),
     }
 }
 
@@ -127,9 +164,13 @@ fn many_ports(count: u64) -> Value {
 }
 
 fn cases() -> Vec<Value> {
+    of_kind("validate")
+}
+
+fn of_kind(kind: &str) -> Vec<Value> {
     let file: Value = serde_saphyr::from_str(CASES).unwrap();
     let cases = file["cases"].as_array().unwrap().iter();
-    cases.filter(|case| case["kind"] == "validate").cloned().collect()
+    cases.filter(|case| case["kind"] == kind).cloned().collect()
 }
 
 fn id(case: &Value) -> &str {

@@ -16,6 +16,7 @@ mod compile;
 mod condition;
 mod grow;
 mod pattern;
+mod positions;
 mod start;
 mod trie;
 

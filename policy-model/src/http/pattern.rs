@@ -1,8 +1,9 @@
 //! Patterns as automata that answer one question: which of them match these bytes from here to the end?
 //!
-//! A table where it stays small, else an automaton that builds its states as it meets them. Both look at each byte
-//! once; neither allocates once warm.
+//! A table where it stays small, else a set of positions; where that does not do either, an automaton that builds its
+//! states as it meets them. All look at each byte once; none allocates once warm.
 
+use super::positions::Positions;
 use super::start::words;
 use crate::pattern::PATTERN_NFA_BYTES_MAX;
 use regex_automata::dfa::{Automaton as _, StartKind, dense};
@@ -26,6 +27,8 @@ const WORDS_MAX: usize = 16;
 /// Patterns that are run together.
 pub(super) enum Automaton {
     Lazy(Box<Lazy>),
+    /// Of one pattern.
+    Positions(Box<Positions>),
     Table(Box<dense::DFA<Vec<u32>>>),
 }
 
@@ -38,6 +41,7 @@ impl fmt::Debug for Automaton {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Lazy(_) => "Lazy",
+            Self::Positions(_) => "Positions",
             Self::Table(_) => "Table",
         })
     }
@@ -48,6 +52,11 @@ impl Automaton {
     pub(super) fn matches(&self, bytes: &[u8], from: usize, each: &mut impl FnMut(usize)) {
         match self {
             Self::Lazy(lazy) => lazy.matches(bytes, from, each).unwrap_or_default(),
+            Self::Positions(positions) => {
+                if positions.matches(bytes.get(from..).unwrap_or_default()) {
+                    each(0);
+                }
+            }
             Self::Table(table) => table_matches(table, bytes, from, each).unwrap_or_default(),
         }
     }
@@ -63,6 +72,10 @@ impl Automaton {
             .build_from_nfa(nfa)
             .ok()
             .map(|table| Self::Table(Box::new(table)))
+    }
+
+    fn positions(nfa: &NFA) -> Option<Self> {
+        Positions::new(nfa).map(|positions| Self::Positions(Box::new(positions)))
     }
 
     fn lazy(nfa: NFA) -> Result<Self, String> {
@@ -142,7 +155,10 @@ impl Patterns {
     }
 
     pub(super) fn single(&mut self, hir: &Hir) -> Result<Arc<Automaton>, String> {
-        self.build(&[hir], |nfa| Automaton::table(&nfa).map_or_else(|| Automaton::lazy(nfa), Ok))
+        self.build(&[hir], |nfa| {
+            let small = Automaton::table(&nfa).or_else(|| Automaton::positions(&nfa));
+            small.map_or_else(|| Automaton::lazy(nfa), Ok)
+        })
     }
 
     fn build(

@@ -170,6 +170,16 @@ fn patterns_too_big_for_a_table_still_match() {
 }
 
 #[test]
+fn patterns_too_big_for_anything_small_still_match() {
+    // With `\b` there are no positions: the lazy automaton takes over.
+    let rules = compile(&[with_path(r"/\b(a|b)*a(a|b){20}"), with_path("/(a|b)*b(a|b){1100}")]);
+    check(&rules, &format!("GET /ba{}", "ab".repeat(10)), Some(0));
+    check(&rules, &format!("GET /b{}", "ba".repeat(550)), Some(0));
+    check(&rules, &format!("GET /b{}", "b".repeat(1100)), Some(1));
+    check(&rules, &format!("GET /{}", "b".repeat(1100)), None);
+}
+
+#[test]
 fn nearest() {
     let rules = rules(&[("POST", "/v1/request-landing"), ("GET", "/v1/status"), ("", "/v2/.*")]);
     check_nearest(&rules, "PUT /v1/exhaust-port", Some((2, "path")));

@@ -156,8 +156,13 @@ fn entry(
     let peers = peers::read(kind.peers, &mut fields, place, scope, kind.effect, complaints);
     let ports = ports::read(fields.take("toPorts"), scope, kind.effect, complaints);
     let strange = fields.unknown || !fields.refused.is_empty();
+    // `icmps` stands in the place of ports; everything else that is refused by name is about peers.
+    let strange_ports = fields.unknown || fields.refused.contains(&"icmps");
+    let strange_peers = fields.unknown || fields.refused.iter().any(|name| *name != "icmps");
+    let peers = if strange_peers { Err(Unreadable) } else { peers };
+    let ports = if strange_ports { Err(Unreadable) } else { ports };
     match (peers, ports) {
-        _ if strange => kind.closed(path),
+        _ if strange && kind.effect == Effect::Allow => kind.closed(path),
         // Neither peers nor ports are written: the entry only puts its direction in default-deny.
         (Ok(Peers::Any), Ok(Ports::All)) => nothing(path),
         (Ok(peers), Ok(ports)) => Entry { path: path.into(), peers, ports },

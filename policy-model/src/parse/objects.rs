@@ -175,7 +175,6 @@ fn dns_name(
     }
 }
 
-/// Policy-semantics 2.4.
 fn derived_labels(name: &ObjectName, uid: Option<&str>) -> Vec<Label> {
     let kind = match name.kind {
         ObjectKind::CiliumClusterwideNetworkPolicy => "CiliumClusterwideNetworkPolicy",

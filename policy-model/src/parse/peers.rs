@@ -19,22 +19,6 @@ const CIDR_SET: Schema = Schema {
     unknown: Severity::Error,
 };
 
-const ENTITIES: [(&str, Entity); 13] = [
-    ("all", Entity::All),
-    ("cluster", Entity::Cluster),
-    ("health", Entity::Health),
-    ("host", Entity::Host),
-    ("ingress", Entity::Ingress),
-    ("init", Entity::Init),
-    ("kube-apiserver", Entity::KubeApiserver),
-    ("none", Entity::None),
-    ("remote-node", Entity::RemoteNode),
-    ("unmanaged", Entity::Unmanaged),
-    ("world", Entity::World),
-    ("world-ipv4", Entity::WorldIpv4),
-    ("world-ipv6", Entity::WorldIpv6),
-];
-
 /// The four kinds of peer lists, with the names that their direction gives them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Names {
@@ -129,10 +113,10 @@ fn entity(
     complaints: &mut Complaints,
 ) -> Result<Peer, Unreadable> {
     let text = place.string(complaints)?;
-    if let Some((_, entity)) = ENTITIES.iter().find(|(name, _)| *name == text) {
-        return Ok(Peer::Entity(*entity));
+    if let Some(entity) = Entity::ALL.into_iter().find(|entity| entity.as_str() == text) {
+        return Ok(Peer::Entity(entity));
     }
-    let names = || ENTITIES.iter().map(|(name, _)| *name);
+    let names = || Entity::ALL.into_iter().map(Entity::as_str);
     let fix = match nearest(text, names()) {
         Some(name) => format!("did you mean `{name}`"),
         None => format!("one of {}", names().collect::<Vec<_>>().join(", ")),

@@ -1,4 +1,4 @@
-//! A rule as `policy get` prints it: from its typed meaning, in upstream's key order (policy-semantics 11.2).
+//! A rule as `policy get` prints it: from its typed meaning, in upstream's key order.
 //!
 //! INVARIANT: what is printed is what is in force; what is closed is printed as closed.
 
@@ -6,8 +6,7 @@ use super::scope::ANY;
 use super::selectors::is_label;
 use crate::labels::LabelSet;
 use crate::rule::{
-    Entity, Entry, HttpRule, L7, Peer, Peers, Port, PortMatch, PortRule, Ports, Protocol, Rule, Section,
-    Subject,
+    Entry, HttpRule, L7, Peer, Peers, Port, PortMatch, PortRule, Ports, Protocol, Rule, Section, Subject,
 };
 use crate::selector::{Requirement, Selector};
 use serde_json::{Map, Value, json};
@@ -133,7 +132,7 @@ fn peer_lists(peers: &[Peer], way: &str) -> Object {
                 let except: Vec<_> = except.iter().map(ToString::to_string).collect();
                 ("CIDRSet", json!({"cidr": prefix.to_string(), "except": except}))
             }
-            Peer::Entity(entity) => ("Entities", entity_name(*entity).into()),
+            Peer::Entity(entity) => ("Entities", entity.as_str().into()),
         };
         match lists.iter_mut().find(|(name, _)| *name == list) {
             Some((_, values)) => values.push(value),
@@ -146,24 +145,6 @@ fn peer_lists(peers: &[Peer], way: &str) -> Object {
     lists.into_iter().fold(Object::new(), |object, (name, values)| {
         object.put(&format!("{way}{name}"), Value::Array(values))
     })
-}
-
-fn entity_name(entity: Entity) -> &'static str {
-    match entity {
-        Entity::All => "all",
-        Entity::Cluster => "cluster",
-        Entity::Health => "health",
-        Entity::Host => "host",
-        Entity::Ingress => "ingress",
-        Entity::Init => "init",
-        Entity::KubeApiserver => "kube-apiserver",
-        Entity::None => "none",
-        Entity::RemoteNode => "remote-node",
-        Entity::Unmanaged => "unmanaged",
-        Entity::World => "world",
-        Entity::WorldIpv4 => "world-ipv4",
-        Entity::WorldIpv6 => "world-ipv6",
-    }
 }
 
 fn port_rule(rule: &PortRule) -> Value {

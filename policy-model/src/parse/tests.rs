@@ -191,7 +191,7 @@ fn warnings() {
     );
 }
 
-/// Policy-semantics 1.7: what absent and empty lists mean.
+/// What absent and empty lists mean.
 #[test]
 fn absent_and_empty() {
     let nobody = Peers::Of(Vec::new());
@@ -240,7 +240,6 @@ fn selectors(object: &str, subject: &str, peer: &str, expect: [serde_json::Value
     );
 }
 
-/// Policy-semantics 2.3.
 #[test]
 fn namespaces_of_selectors() {
     let cnp = "kind: CiliumNetworkPolicy\nmetadata: {name: p, namespace: ns}";
@@ -310,7 +309,7 @@ fn stored_form_of_selectors() {
     );
 }
 
-/// Policy-semantics 5.1: the list form of headers.
+/// The list form of headers.
 #[test]
 fn headers() {
     let header = |text: &str| {

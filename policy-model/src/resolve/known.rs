@@ -1,7 +1,7 @@
 //! Everybody that policy can tell apart: the identities, and whose addresses are whose.
 
 use super::Report;
-use super::endpoints::{Member, endpoint_name};
+use super::members::{Member, endpoint_name};
 use crate::addresses::{AddressTable, Owner};
 use crate::cidr::Prefix;
 use crate::identity::{Identity, IdentityId, Numbers, cidr_labels};
@@ -9,8 +9,9 @@ use crate::inputs::{EndpointInputs, Inputs};
 use crate::labels::{Label, LabelSet};
 use crate::parse::Severity;
 use crate::peers::{Candidate, Kind};
-use crate::rule::{Peer, Peers, Rule};
+use crate::rule::{Entity, Entry, Peer, Peers, Rule};
 use crate::snapshot::Snapshot;
+use crate::verdict::RuleRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -144,6 +145,47 @@ pub(super) fn warn(inputs: &Inputs, report: &mut Report) {
         let fix = "list the networks that pods get their addresses from";
         report.say(Severity::Warning, "node.pod_networks".to_owned(), message.to_owned(), fix);
     }
+    for policy in &inputs.policies {
+        for (rule, entry) in policy.rules.iter().flat_map(|rule| denies(rule).map(move |entry| (rule, entry)))
+        {
+            for name in unknown_entities(entry) {
+                let at = RuleRef::new(policy.name.clone(), &format!("{}.{}", rule.path, entry.path));
+                let message = format!("no address is known to be `{name}`, so this denies nobody");
+                report.say(Severity::Warning, at.to_string(), message, "deny its addresses as a CIDR");
+            }
+        }
+    }
+}
+
+fn denies(rule: &Rule) -> impl Iterator<Item = &Entry> {
+    [&rule.ingress, &rule.egress].into_iter().flat_map(|section| &section.deny)
+}
+
+/// Entities of an entry whose addresses are not among the inputs: what is theirs counts as something else.
+fn unknown_entities(entry: &Entry) -> impl Iterator<Item = &'static str> {
+    let peers = match &entry.peers {
+        Peers::Any => &[][..],
+        Peers::Of(peers) => peers,
+    };
+    peers.iter().filter_map(|peer| match peer {
+        Peer::Entity(Entity::Health) => Some("health"),
+        Peer::Entity(Entity::Ingress) => Some("ingress"),
+        Peer::Entity(Entity::KubeApiserver) => Some("kube-apiserver"),
+        Peer::Entity(Entity::RemoteNode) => Some("remote-node"),
+        Peer::Entity(Entity::Unmanaged) => Some("unmanaged"),
+        Peer::Entity(
+            Entity::All
+            | Entity::Cluster
+            | Entity::Host
+            | Entity::Init
+            | Entity::None
+            | Entity::World
+            | Entity::WorldIpv4
+            | Entity::WorldIpv6,
+        )
+        | Peer::Cidr { .. }
+        | Peer::Endpoints(_) => None,
+    })
 }
 
 /// Whose is which address. What is said later in this function is the stronger claim.

@@ -1,7 +1,7 @@
 //! What covers a port, decided; HTTP rules are united and compiled, each union once.
 
 use super::Report;
-use super::directions::{Says, Word};
+use super::words::{Says, Word};
 use crate::compiled::{Compiled, List};
 use crate::http::PatternError;
 use crate::parse::Severity;

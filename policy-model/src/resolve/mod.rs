@@ -8,11 +8,13 @@
 //!
 //! INVARIANT: a peer that is not known is covered by an allow only if the allow covers everybody.
 
+mod grants;
+mod members;
+mod known;
+mod words;
+mod lists;
 mod directions;
 mod endpoints;
-mod grants;
-mod known;
-mod lists;
 
 use crate::identity::Numbers;
 use crate::inputs::Inputs;
@@ -32,7 +34,7 @@ pub fn resolve(
     revision: u64,
 ) -> (Snapshot, Vec<Diagnostic>) {
     let mut report = Report::default();
-    let members = endpoints::number(inputs, numbers, &mut report);
+    let members = members::number(inputs, numbers, &mut report);
     let known = Known::new(previous, inputs, &members, numbers);
     let mut directions = Directions::new(previous, inputs, &known);
     let endpoints = endpoints::resolve(previous, &members, &known, &mut directions);

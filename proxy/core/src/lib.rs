@@ -8,23 +8,23 @@
 //! Modules, lowest first; each imports only from those before it: event, limits, reason, record, step, denial, bodies,
 //! exchange, cx, link, http1, opaque, line (tests only), session, api, explain.
 
-pub mod api;
 mod bodies;
-mod cx;
-mod denial;
 mod event;
-mod exchange;
-pub mod explain;
-mod http1;
 pub mod limits;
-#[cfg(any(test, feature = "line-protocol"))]
-mod line;
-mod link;
-mod opaque;
 pub mod reason;
 pub mod record;
-pub mod session;
+pub mod api;
+mod exchange;
+pub mod explain;
 pub mod step;
+mod cx;
+mod denial;
+mod link;
+mod http1;
+#[cfg(any(test, feature = "line-protocol"))]
+mod line;
+mod opaque;
+pub mod session;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use crate::record::{ClientAddr, FlowRecord, OrigDst, Outcome};
 use core::net::{IpAddr, SocketAddr};
 use policy_model::rule::Protocol;
 use policy_model::snapshot::{Admission, Direction};
-use policy_model::{Connection, Denial, Flow, Snapshot};
+use policy_model::{Connection, Denial, Flow, Identity, Snapshot};
 use std::sync::Arc;
 
 /// Without what a `SocketAddr` has beside: three words less for every connection.
@@ -50,7 +50,25 @@ impl Link {
 
     /// A record of the connection, as if it had gone well.
     pub(crate) fn record(&self, cx: &mut Cx<'_>) -> Box<FlowRecord> {
-        let fresh = FlowRecord {
+        let mut record = self.record_of_a_request(cx);
+        record.http = None;
+        record
+    }
+
+    /// The same, but `http` may tell of another request, and is to be overwritten: its texts are too long to be cleared
+    /// every time.
+    pub(crate) fn record_of_a_request(&self, cx: &mut Cx<'_>) -> Box<FlowRecord> {
+        match cx.scratch.spare.pop() {
+            Some(mut record) => {
+                self.renew(&mut record);
+                record
+            }
+            None => Box::new(self.fresh()),
+        }
+    }
+
+    fn fresh(&self) -> FlowRecord {
+        FlowRecord {
             unix_ns: self.opened_unix_ns,
             client: ClientAddr(self.client.into()),
             destination: OrigDst(self.destination.into()),
@@ -65,14 +83,22 @@ impl Link {
             bytes_up: 0,
             bytes_down: 0,
             latency_ns: 0,
-        };
-        match cx.scratch.spare.pop() {
-            Some(mut record) => {
-                *record = fresh;
-                record
-            }
-            None => Box::new(fresh),
         }
+    }
+
+    /// As [`Self::fresh`], in place and but for `http`.
+    fn renew(&self, record: &mut FlowRecord) {
+        record.unix_ns = self.opened_unix_ns;
+        record.client = ClientAddr(self.client.into());
+        record.destination = OrigDst(self.destination.into());
+        name(&mut record.source, &self.policy.source);
+        name(&mut record.target, &self.policy.destination);
+        record.direction = self.direction;
+        record.outcome = Outcome::Forwarded;
+        record.reason = None;
+        record.rule = None;
+        record.revision = self.policy.revision;
+        (record.bytes_up, record.bytes_down, record.latency_ns) = (0, 0, 0);
     }
 
     /// A record of the connection that ends for a reason of the peers or ours.
@@ -99,6 +125,13 @@ impl Link {
         record.outcome = Outcome::Ended;
         record.reason = Some(Reason::Revoked);
         record
+    }
+}
+
+/// Counts references only where the record named somebody else before, which is seldom.
+fn name(place: &mut Option<Arc<Identity>>, who: &Arc<Identity>) {
+    if !place.as_ref().is_some_and(|named| Arc::ptr_eq(named, who)) {
+        *place = Some(Arc::clone(who));
     }
 }
 

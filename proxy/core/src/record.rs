@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::net::SocketAddr;
+use parsers::http1::Version;
 use policy_model::snapshot::Direction;
 use policy_model::{Identity, RuleRef};
 use std::sync::Arc;
@@ -79,6 +80,8 @@ pub struct HttpInfo {
     pub host: Text<96>,
     /// 0 where no response was seen.
     pub status: u16,
+    /// `None` where the head could not be read.
+    pub version: Option<Version>,
 }
 
 /// Text held in place, cut off at `N` bytes (at a character's border).

@@ -68,7 +68,7 @@ fn what_allows_and_cant_be_judged_grants_nothing() {
 #[test]
 fn what_denies_and_cant_be_judged_covers_all_it_might_mean() {
     deny("{toFQDNs: [{matchName: a.example}]}", everybody());
-    deny(&format!("{{toServices: [{{}}], {PORT}}}"), everybody());
+    deny(&format!("{{toServices: [{{}}], {PORT}}}"), json!({"toPorts": port()}));
     deny("{icmps: [{fields: [{type: 8}]}]}", everybody());
     deny("{something: else}", everybody());
     deny("{toEntities: [martians]}", everybody());

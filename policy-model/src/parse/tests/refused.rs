@@ -91,6 +91,33 @@ fn envelopes() {
     object(&clusterwide, "3: metadata.namespace: a clusterwide policy has no namespace");
 }
 
+/// As long as names may be, and one longer.
+#[test]
+fn long_names() {
+    let with = |name: usize, namespace: usize, key: usize, value: usize| {
+        let [name, namespace, key, value] = [name, namespace, key, value].map(|length| "a".repeat(length));
+        format!(
+            "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  endpointSelector: {{matchLabels: {{{key}: {value}}}}}\n  ingress: [{{}}]\n"
+        )
+    };
+    let refused = |text: &str, part: &str| {
+        let diagnostics = match parse(text) {
+            Err(diagnostics) => diagnostics,
+            Ok(parsed) => match &parsed.objects[0].judged {
+                Judged::Accepted { .. } => panic!("accepted:\n{text}"),
+                Judged::Refused { diagnostics, .. } => diagnostics.clone(),
+            },
+        };
+        let first = &lines(&diagnostics)[0];
+        assert!(first.contains(part), "{first}");
+    };
+    let _most = super::accepted(&with(253, 63, 253, 63));
+    refused(&with(254, 63, 253, 63), "is not a name");
+    refused(&with(253, 64, 253, 63), "is not a name");
+    refused(&with(253, 63, 254, 63), "is not a label key");
+    refused(&with(253, 63, 253, 64), "is not a label value");
+}
+
 #[test]
 fn fixes_are_given() {
     let Judged::Refused { diagnostics, .. } = only(&text("  endpointSelector: {}\n  ingres: [{}]\n")).judged
@@ -382,6 +409,10 @@ fn alias_bombs() {
         (1..30).map(|n| format!("- &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", "))).collect();
     let message = format!("the document is larger than {NODES_MAX} values once its aliases are written out");
     whole(&format!("- &a0 [x]\n{bomb}"), &format!("7: : {message}"));
+    // The list 1, the anchored one 1000 and as much again for being kept, and every alias 1000.
+    let most = format!("- &a [{}]\n{}{}", "7, ".repeat(999), "- *a\n".repeat(997), "- 7\n".repeat(999));
+    whole(&most, "1: : a bare list is no policy object: it has no kind and no name");
+    whole(&format!("{most}- 7\n"), &format!("1: : {message}"));
     let long = format!("- &a \"{}\"\n{}", "x".repeat(1 << 20), "- *a\n".repeat(20));
     whole(&long, &format!("15: : {message}"));
 }

@@ -86,6 +86,18 @@ pub(crate) fn texts(specs: &[&str]) -> Vec<Policy> {
     specs.iter().enumerate().map(policy).collect()
 }
 
+/// The closed form of `default/closed` with this spec, which must be refused.
+#[track_caller]
+pub(crate) fn closed(spec: &str) -> Policy {
+    let text = format!(
+        "{{apiVersion: cilium.io/v2, kind: CiliumNetworkPolicy, metadata: {{name: closed, namespace: default}}, spec: {spec}}}"
+    );
+    match crate::parse::parse(&text).unwrap().objects.remove(0).judged {
+        Judged::Accepted { .. } => panic!("accepted: {spec}"),
+        Judged::Refused { closed, .. } => closed,
+    }
+}
+
 pub(crate) fn flow(from: &str, to: &str, port: u16) -> Flow {
     let address = |text: &str| -> IpAddr { text.parse().unwrap() };
     Flow { source: address(from), destination: address(to), port, protocol: Protocol::TCP }

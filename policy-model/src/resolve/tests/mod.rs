@@ -267,6 +267,22 @@ fn without_pod_networks_nobody_is_outside() {
 }
 
 #[test]
+fn a_deny_of_somebody_without_addresses_is_told() {
+    let spec = r#"{endpointSelector: {matchLabels: {class: deathstar}}, ingress: [{fromEntities: [kube-apiserver]}],
+        ingressDeny: [{fromEntities: [world, kube-apiserver, remote-node]}]}"#;
+    let (_snapshot, said) = resolve(None, &inputs(texts(&[spec])), &mut Numbers::default(), 7);
+    let lines: Vec<String> =
+        said.iter().map(|d| format!("{:?} {}: {}", d.severity, d.field, d.message)).collect();
+    assert_eq!(
+        lines,
+        [
+            "Warning default/p0: spec.ingressDeny[0]: no address is known to be `kube-apiserver`, so this denies nobody",
+            "Warning default/p0: spec.ingressDeny[0]: no address is known to be `remote-node`, so this denies nobody",
+        ]
+    );
+}
+
+#[test]
 fn the_local_host() {
     let spec = r#"{endpointSelector: {matchLabels: {class: deathstar}}, ingress: [{fromEndpoints: [{matchLabels: {org: empire}}]}],
         ingressDeny: [{fromEntities: [host], toPorts: [{ports: [{port: "81"}]}]}]}"#;
@@ -332,6 +348,50 @@ fn what_cannot_be_judged_is_denied() {
         "/v1/request-landing",
         "deny unjudgeable default/rule1: spec.ingress[0].toPorts[0]",
     );
+}
+
+/// What allows and can't be judged grants nothing; the rest is enforced as written; grants of others stand.
+#[test]
+fn a_refused_policy_opens_nothing() {
+    let spec = r#"{endpointSelector: {matchLabels: {class: deathstar}}, ingress: [
+        {fromEndpoints: [{matchLabels: {org: empire}}], toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {kafka: [{}]}}]},
+        {fromNodes: [{}], toPorts: [{ports: [{port: "82", protocol: TCP}]}]},
+        {fromEndpoints: [{matchLabels: {org: empire}}], toPorts: [{ports: [{port: "83", protocol: TCP}]}]}]}"#;
+    let snapshot = world(vec![closed(spec)]);
+    check(&snapshot, TIEFIGHTER, DEATHSTAR, 80, "inspect");
+    check_http(
+        &snapshot,
+        TIEFIGHTER,
+        "GET",
+        "/",
+        "deny unjudgeable default/closed: spec.ingress[0].toPorts[0]",
+    );
+    check(&snapshot, XWING, DEATHSTAR, 80, "deny ingress no_rule");
+    check(&snapshot, TIEFIGHTER, DEATHSTAR, 82, "deny ingress no_rule");
+    check(&snapshot, TIEFIGHTER, DEATHSTAR, 83, "allow default/closed: spec.ingress[2].toPorts[0]");
+    let other = r#"{endpointSelector: {matchLabels: {class: deathstar}}, ingress: [{fromEndpoints: [{matchLabels: {org: alliance}}]}]}"#;
+    let snapshot = world(texts(&[other]).into_iter().chain([closed(spec)]).collect());
+    check(&snapshot, XWING, DEATHSTAR, 80, "allow default/p0: spec.ingress[0]");
+    check(&snapshot, TIEFIGHTER, DEATHSTAR, 82, "deny ingress no_rule");
+}
+
+/// What denies and can't be judged covers all that it might mean, whatever others grant.
+#[test]
+fn a_refused_deny_covers_all_it_might_mean() {
+    let spec = r#"{endpointSelector: {matchLabels: {class: deathstar}},
+        ingressDeny: [{fromNodes: [{}], toPorts: [{ports: [{port: "80", protocol: TCP}]}]}]}"#;
+    let other = r#"{endpointSelector: {matchLabels: {class: deathstar}}, ingress: [{fromEntities: [all]}]}"#;
+    let snapshot = world(texts(&[other]).into_iter().chain([closed(spec)]).collect());
+    for peer in [TIEFIGHTER, XWING, WORLD] {
+        check(
+            &snapshot,
+            peer,
+            DEATHSTAR,
+            80,
+            "deny ingress deny_rule default/closed: spec.ingressDeny[0].toPorts[0]",
+        );
+        check(&snapshot, peer, DEATHSTAR, 81, "allow default/p0: spec.ingress[0]");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod time;
 
 use crate::record::FlowRecord;
 use core::net::SocketAddr;
+use parsers::http1::Version;
 use policy_model::snapshot::Direction;
 use policy_model::{Identity, Snapshot};
 use serde::{Deserialize, Serialize};
@@ -123,6 +124,8 @@ pub struct FlowView {
     pub method: Option<String>,
     pub path: Option<String>,
     pub host: Option<String>,
+    /// Of the request: `HTTP/1.0`, `HTTP/1.1`.
+    pub version: Option<String>,
     pub status: Option<u16>,
     pub bytes_up: u64,
     pub bytes_down: u64,
@@ -159,6 +162,7 @@ impl FlowView {
             method: http.and_then(|http| known(http.method.to_string())),
             path: http.and_then(|http| known(http.path.to_string())),
             host: http.and_then(|http| known(http.host.to_string())),
+            version: http.and_then(|http| http.version).map(|version| version_name(version).to_owned()),
             status: http.map(|http| http.status).filter(|status| *status != 0),
             bytes_up: record.bytes_up,
             bytes_down: record.bytes_down,
@@ -189,6 +193,13 @@ pub fn direction_name(direction: Direction) -> &'static str {
     match direction {
         Direction::Egress => "egress",
         Direction::Ingress => "ingress",
+    }
+}
+
+fn version_name(version: Version) -> &'static str {
+    match version {
+        Version::Http10 => "HTTP/1.0",
+        Version::Http11 => "HTTP/1.1",
     }
 }
 

@@ -10,7 +10,8 @@ use policy_model::{Denial, Permit, Verdict};
 
 /// What is to become of a request.
 pub(super) enum Judged {
-    Allow(Permit),
+    /// By the policy of this direction, where one was asked.
+    Allow(Option<Direction>, Permit),
     Deny(Direction, Denial),
     /// No rule can speak of it.
     Refuse(Reason),
@@ -23,7 +24,7 @@ pub(super) fn judge(request: &head::Request<'_>, link: &mut Link, cx: &mut Cx<'_
         return Judged::Refuse(Reason::UpgradeRefused);
     }
     match link.admission(cx.snapshot) {
-        Admission::Allow(permit) => Judged::Allow(permit),
+        Admission::Allow(permit) => Judged::Allow(None, permit),
         Admission::Deny(direction, denial) => Judged::Revoke(direction, denial),
         Admission::Inspect => inspect(request, link, cx),
     }
@@ -46,10 +47,13 @@ fn inspect(request: &head::Request<'_>, link: &mut Link, cx: &mut Cx<'_>) -> Jud
         match policy.http(&question) {
             (direction, Verdict::Deny(denial)) => return Judged::Deny(direction, denial),
             // The first reading is the normal form: its rule is the one to name.
-            (_, Verdict::Allow(permit)) => allowed = allowed.or(Some(permit)),
+            (direction, Verdict::Allow(permit)) => allowed = allowed.or(Some((direction, permit))),
         }
     }
-    allowed.map_or(Judged::Refuse(Reason::NotAPath), Judged::Allow)
+    match allowed {
+        Some((direction, permit)) => Judged::Allow(Some(direction), permit),
+        None => Judged::Refuse(Reason::NotAPath),
+    }
 }
 
 /// The fields that the server will see.

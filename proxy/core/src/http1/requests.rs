@@ -91,10 +91,13 @@ impl Http1 {
 
     fn request(&mut self, head: &Head<'_>, link: &mut Link, cx: &mut Cx<'_>) -> Option<usize> {
         let judged = judge(&head.request, link, cx);
-        let mut record = link.record(cx);
+        let mut record = link.record_of_a_request(cx);
         self.describe(&mut record, &head.request, cx);
         match judged {
-            Judged::Allow(permit) => self.allow(head, permit, record, cx),
+            Judged::Allow(direction, permit) => {
+                record.direction = direction.unwrap_or(record.direction);
+                self.allow(head, permit, record, cx)
+            }
             Judged::Deny(direction, denial) => {
                 record.direction = direction;
                 record.rule = denial.rule;
@@ -119,10 +122,12 @@ impl Http1 {
 
     fn describe(&self, record: &mut FlowRecord, request: &head::Request<'_>, cx: &Cx<'_>) {
         record.unix_ns = cx.now.unix_ns - cx.now.unix_ns.min(cx.now.mono_ns - self.head_complete_ns(cx));
-        let http = record.http.insert(HttpInfo::default());
-        http.method.set(request.method);
-        http.path.set(request.origin);
-        http.host.set(request.host);
+        let HttpInfo { version, method, path, host, status } = record.http.get_or_insert_default();
+        *version = Some(request.version);
+        method.set(request.method);
+        path.set(request.origin);
+        host.set(request.host);
+        *status = 0;
     }
 
     /// Now, or before the dial that the head had to wait for.
@@ -141,7 +146,7 @@ impl Http1 {
         mut record: Box<FlowRecord>,
         cx: &mut Cx<'_>,
     ) -> Option<usize> {
-        record.rule = permit.rule().cloned();
+        record.rule = permit.into_rule();
         let mut exchange = Exchange {
             record,
             started_ns: self.head_complete_ns(cx),

@@ -28,7 +28,7 @@ fn a_forwarded_request() {
     let expect = r#"{
         "time": "1970-01-01T00:00:00.001000000Z", "kind": "http-request", "direction": "ingress",
         "verdict": "forwarded", "reason": null, "rule": "default/rule1: spec.ingress[0].toPorts[0].rules.http[0]",
-        "revision": 3, "protocol": "TCP", "method": "GET", "path": "/ok?a=b", "host": "h:80", "status": 200,
+        "revision": 3, "protocol": "TCP", "method": "GET", "path": "/ok?a=b", "host": "h:80", "version": "HTTP/1.1", "status": 200,
         "bytes_up": 36, "bytes_down": 40, "latency_ns": 1500, "count": 1
     }"#;
     check(INSPECTED, &script, expect);
@@ -47,9 +47,32 @@ fn a_denied_request() {
 fn a_request_that_could_not_be_read() {
     let expect = r#"{
         "kind": "http-request", "verdict": "denied", "reason": "leading_empty_line", "rule": null,
-        "method": null, "path": null, "host": null, "status": 400
+        "method": null, "path": null, "host": null, "version": null, "status": 400
     }"#;
     check(INSPECTED, &[c("\r\n\r\n")], expect);
+}
+
+#[test]
+fn a_request_of_http_1_0() {
+    check(
+        INSPECTED,
+        &[c("GET /no HTTP/1.0\r\n\r\n")],
+        r#"{"version": "HTTP/1.0", "host": null, "status": 403}"#,
+    );
+}
+
+/// Every field that records are promised to have, and no other.
+#[test]
+fn the_fields_of_a_record() {
+    let view = serde_json::to_value(FlowView::default()).unwrap();
+    let names =
+        |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        names(&view),
+        "time kind direction verdict reason rule revision source destination protocol method path host version status \
+         bytes_up bytes_down latency_ns count"
+    );
+    assert_eq!(names(&view["source"]), "address port identity labels endpoint");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Sessions driven by scripts, at every split point of what the peers send.
 
 mod api;
+mod cases;
 mod ends;
 mod explain;
 mod line;
@@ -9,6 +10,7 @@ mod policy;
 mod properties;
 mod reasons;
 mod requests;
+mod response_properties;
 mod responses;
 mod script;
 mod shell;

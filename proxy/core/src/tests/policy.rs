@@ -200,6 +200,23 @@ fn a_record_tells_everything() {
     assert_eq!(record.target.as_deref().and_then(name).unwrap(), "deathstar");
 }
 
+/// The direction is that of the policy whose rule decided, whichever way that was.
+#[test]
+fn a_record_is_of_the_direction_that_decided() {
+    for (policy, direction, rule) in [
+        (Policy::Ok, Direction::Ingress, "default/rule1: spec.ingress[0].toPorts[0].rules.http[0]"),
+        (Policy::Egress, Direction::Egress, "default/rule1: spec.egress[0].toPorts[0].rules.http[0]"),
+    ] {
+        let mut shell = with(policy).shell();
+        for event in [c(GET), s(OK), c(PUT)] {
+            act(&mut shell, &event);
+        }
+        let made: Vec<_> = shell.records.iter().map(|record| (record.outcome, record.direction)).collect();
+        assert_eq!(made, [(Outcome::Forwarded, direction), (Outcome::Denied, direction)]);
+        assert_eq!(shell.records[0].rule.as_ref().unwrap().to_string(), rule);
+    }
+}
+
 #[test]
 fn the_time_of_the_dial_counts_as_latency() {
     let mut shell = Setting { dial: None, ..INSPECTED }.shell();

@@ -130,7 +130,7 @@ fn answers(mut got: &[u8]) -> Vec<&'static [u8]> {
 }
 
 /// The paths of the requests that a server got.
-fn paths(mut got: &[u8]) -> Vec<String> {
+pub(super) fn paths(mut got: &[u8]) -> Vec<String> {
     let mut all = Vec::new();
     while let Ok(Progress::Complete { message, consumed }) =
         head::request(&mut HeadScan::default(), got, &LIMITS.http)
@@ -171,7 +171,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-fn pieces<'a>(bytes: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+pub(super) fn pieces<'a>(bytes: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     let mut ends: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
     ends.push(bytes.len());
     ends.sort_unstable();
@@ -179,7 +179,7 @@ fn pieces<'a>(bytes: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
     starts.zip(&ends).map(|(start, end)| &bytes[start..*end]).filter(|piece| !piece.is_empty()).collect()
 }
 
-fn records(shell: &Shell) -> Vec<String> {
+pub(super) fn records(shell: &Shell) -> Vec<String> {
     shell.records.iter().map(summary).collect()
 }
 

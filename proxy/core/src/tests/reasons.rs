@@ -1,10 +1,12 @@
 //! Every reason is the reason of something.
 
-use super::script::{C_FIN, C_RST, Do, INSPECTED, Policy, S_FIN, S_RST, Setting, act, c, s};
+use super::script::{
+    C_FIN, C_RST, Do, INSPECTED, Policy, S_FIN, S_RST, Setting, act, c, every_way, s, summary,
+};
 use super::shell::LIMITS;
 use crate::Reason;
 use crate::limits::{Http, Limits};
-use crate::session::Dialled;
+use crate::session::{Dialled, Side};
 
 const GET: &str = "GET /ok HTTP/1.1\r\nHost: a\r\n\r\n";
 const CHUNKED: &str = "POST /ok HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -109,10 +111,72 @@ fn case(reason: Reason) -> Option<(Setting, Vec<Do>)> {
 fn every_reason_ends_something() {
     for reason in Reason::ALL {
         let Some((setting, script)) = case(*reason) else { continue };
+        let mut whole = Vec::new();
+        for script in every_way(&script) {
+            let mut shell = setting.shell();
+            script.iter().for_each(|event| act(&mut shell, event));
+            let reasons: Vec<_> = shell.records.iter().map(|record| record.reason).collect();
+            assert!(reasons.contains(&Some(*reason)), "{reason}: {reasons:?} for {script:?}");
+            let made: Vec<_> = shell.records.iter().map(summary).collect();
+            whole = if whole.is_empty() { made.clone() } else { whole };
+            assert_eq!(made, whole, "{reason}: {script:?}");
+        }
+    }
+}
+
+/// Every way in which a request is malformed or ambiguous is answered 400, by its name, and the connection is closed.
+#[test]
+fn bad_requests_are_refused_with_400_and_closed() {
+    let bad = [
+        Reason::AmbiguousFieldName,
+        Reason::BadChunkEnd,
+        Reason::BadChunkSize,
+        Reason::BadConnection,
+        Reason::BadContentLength,
+        Reason::BadExpectation,
+        Reason::BadFieldName,
+        Reason::BadFieldValue,
+        Reason::BadHost,
+        Reason::BadMethod,
+        Reason::BadTarget,
+        Reason::BadTrailer,
+        Reason::BadTransferEncoding,
+        Reason::BadVersion,
+        Reason::BareCr,
+        Reason::BareLf,
+        Reason::BrokenEscape,
+        Reason::ChunkLineTooLong,
+        Reason::EmptyFieldName,
+        Reason::EscapedEscape,
+        Reason::EscapedNul,
+        Reason::ForbiddenTrailer,
+        Reason::HostMismatch,
+        Reason::LeadingEmptyLine,
+        Reason::LengthWithTransferEncoding,
+        Reason::MethodPri,
+        Reason::MissingColon,
+        Reason::MissingHost,
+        Reason::NotAPath,
+        Reason::ObsFold,
+        Reason::SecondContentLength,
+        Reason::SecondHost,
+        Reason::SpaceBeforeColon,
+        Reason::TooManyReadings,
+        Reason::TooManyTrailers,
+        Reason::TrailerTooLarge,
+        Reason::TransferEncodingOn10,
+    ];
+    for reason in bad {
+        let (setting, script) = case(reason).unwrap();
         let mut shell = setting.shell();
         script.iter().for_each(|event| act(&mut shell, event));
-        let reasons: Vec<_> = shell.records.iter().map(|record| record.reason).collect();
-        assert!(reasons.contains(&Some(*reason)), "{reason}: {reasons:?}");
+        let got = shell.got(Side::Client);
+        let body = format!("Bad request: {reason}\r\n");
+        let head = format!(
+            "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        assert_eq!(got, format!("{head}{body}<fin>"), "{reason}");
     }
 }
 
@@ -126,7 +190,7 @@ fn every_denied_request_is_answered_as_recorded() {
         let denied = shell.records.iter().filter(|record| record.outcome == crate::record::Outcome::Denied);
         let recorded: Vec<_> =
             denied.filter_map(|record| record.http.as_ref()).map(|http| http.status).collect();
-        let got = shell.got(crate::Side::Client);
+        let got = shell.got(Side::Client);
         let answers =
             got.split("HTTP/1.1 4").skip(1).map(|rest| format!("4{}", rest.split(' ').next().unwrap()));
         let answered: Vec<u16> = answers.map(|status| status.parse().unwrap()).collect();

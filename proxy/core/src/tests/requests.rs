@@ -1,7 +1,7 @@
 //! What a client may send, and how we answer what it may not.
 
 use super::policy::DENIED;
-use super::script::{C_FIN, C_RST, Do, INSPECTED, Setting, act, c, check, s};
+use super::script::{C_FIN, C_RST, Do, INSPECTED, Policy, S_FIN, Setting, act, c, check, s};
 use super::shell::LIMITS;
 use crate::limits::{Http, Limits};
 use crate::session::Dialled;
@@ -90,6 +90,37 @@ fn a_denied_client_that_wants_to_close_is_told_so() {
 fn a_denied_client_of_http_1_0_is_closed() {
     let put = "GET /no HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
     check(&[c(put)], "", DENIED_CLOSE, &["denied GET /no no_http_rule 403"]);
+}
+
+#[test]
+fn a_client_of_http_1_0_is_served_until_close() {
+    let get = "GET /ok HTTP/1.0\r\n\r\n";
+    let answer = "HTTP/1.0 200 OK\r\n\r\nanything";
+    let client = format!("{answer}<fin>");
+    check(&[c(get), s(answer), S_FIN], get, &client, &["forwarded GET /ok 200"]);
+    check(&[c(get), c(GET), s(answer), S_FIN], get, &client, &["forwarded GET /ok 200"]);
+}
+
+#[test]
+fn a_client_of_http_1_0_is_kept_where_both_ends_say_so() {
+    let get = "GET /ok HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
+    let answer = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi";
+    check(
+        &[c(get), s(answer), c(get), s(answer)],
+        &get.repeat(2),
+        &answer.repeat(2),
+        &["forwarded GET /ok 200"; 2],
+    );
+    let last = "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+    check(&[c(get), s(last), c(get)], get, last, &["forwarded GET /ok 200"]);
+}
+
+/// A rule that asks for a field that is cut out fails: it is not forwarded.
+#[test]
+fn the_offer_of_h2c_is_not_judged() {
+    let field = Setting { policy: Policy::Upgrade, ..INSPECTED };
+    let get = "GET /ok HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n";
+    field.check(&[c(get)], "", DENIED, &["denied GET /ok no_http_rule 403"]);
 }
 
 #[test]
@@ -312,7 +343,7 @@ fn the_dial_may_take_its_time_and_not_more() {
 #[test]
 fn a_request_that_waits_for_the_dial_is_judged_when_it_is_forwarded() {
     let waiting = Setting { dial: None, ..INSPECTED };
-    let script = [c(GET), Do::Publish(super::script::Policy::Other), Do::Dialled(Dialled::Connected)];
+    let script = [c(GET), Do::Publish(Policy::Other), Do::Dialled(Dialled::Connected)];
     waiting.check(&script, "", DENIED, &["denied GET /ok no_http_rule 403"]);
 }
 

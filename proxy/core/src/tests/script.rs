@@ -69,9 +69,13 @@ pub(crate) enum Policy {
     Token,
     /// A rule that can't be judged.
     Unjudgeable,
+    /// The client may ask the server for `/ok...`; nobody selects the server.
+    Egress,
+    /// `/ok...`, but only with a field `upgrade`.
+    Upgrade,
 }
 
-const POLICIES: [Policy; 8] = [
+const POLICIES: [Policy; 10] = [
     Policy::Absent,
     Policy::L4,
     Policy::Ok,
@@ -80,6 +84,8 @@ const POLICIES: [Policy; 8] = [
     Policy::DenyRule,
     Policy::Token,
     Policy::Unjudgeable,
+    Policy::Egress,
+    Policy::Upgrade,
 ];
 
 /// How a script runs, apart from what happens in it.
@@ -112,12 +118,10 @@ impl Setting {
         Shell::new(self.open, self.client, DESTINATION, snapshot(self.policy), self.limits, self.dial)
     }
 
-    /// Runs the script as it stands, byte by byte, and cut in two at every byte of every message.
+    /// Runs the script in [`every_way`].
     #[track_caller]
     pub(crate) fn check(&self, script: &[Do], server: &str, client: &str, records: &[&str]) {
-        self.check_cut(script, script, server, client, records);
-        self.check_cut(script, &byte_by_byte(script), server, client, records);
-        for cut in cuts(script) {
+        for cut in every_way(script) {
             self.check_cut(script, &cut, server, client, records);
         }
     }
@@ -164,6 +168,11 @@ pub(crate) fn summary(record: &FlowRecord) -> String {
     words.extend(record.http.as_ref().filter(|http| http.status != 0).map(|http| http.status.to_string()));
     words.retain(|word| !word.is_empty());
     words.join(" ")
+}
+
+/// The script as it stands, byte by byte, and cut in two at every byte of every message.
+pub(crate) fn every_way(script: &[Do]) -> Vec<Vec<Do>> {
+    [script.to_vec(), byte_by_byte(script)].into_iter().chain(cuts(script)).collect()
 }
 
 /// The script with one message cut in two, for every message and every byte of it.
@@ -256,33 +265,44 @@ fn object(policy: Policy) -> Option<rule::Policy> {
     Some(match policy {
         Policy::Absent => return None,
         Policy::L4 => allows("tiefighter", L7::None),
-        Policy::Ok => allows("tiefighter", http(path("/ok.*"))),
-        Policy::Other => allows("tiefighter", http(path("/other.*"))),
+        Policy::Ok => allows("tiefighter", http("ingress[0]", path("/ok.*"))),
+        Policy::Other => allows("tiefighter", http("ingress[0]", path("/other.*"))),
         Policy::Closed => allows("xwing", L7::None),
         Policy::DenyRule => denies("tiefighter"),
-        Policy::Token => allows("tiefighter", http(HttpMatch { headers: vec![token], ..path("/ok.*") })),
+        Policy::Token => {
+            allows("tiefighter", http("ingress[0]", HttpMatch { headers: vec![token], ..path("/ok.*") }))
+        }
         Policy::Unjudgeable => allows("tiefighter", L7::Unjudgeable),
+        Policy::Upgrade => {
+            let upgrade = HeaderMatch { name: "upgrade".into(), value: None };
+            let with_upgrade = HttpMatch { headers: vec![upgrade], ..path("/ok.*") };
+            allows("tiefighter", http("ingress[0]", with_upgrade))
+        }
+        Policy::Egress => {
+            let allow = vec![entry("egress[0]", "deathstar", http("egress[0]", path("/ok.*")))];
+            rule1("tiefighter", Section::default(), Section { default_deny: true, allow, deny: Vec::new() })
+        }
     })
 }
 
 fn allows(from: &str, l7: L7) -> rule::Policy {
     let allow = vec![entry("ingress[0]", from, l7)];
-    rule1(Section { default_deny: true, allow, deny: Vec::new() })
+    rule1("deathstar", Section { default_deny: true, allow, deny: Vec::new() }, Section::default())
 }
 
 fn denies(from: &str) -> rule::Policy {
     let deny = vec![entry("ingressDeny[0]", from, L7::None)];
-    rule1(Section { default_deny: true, allow: Vec::new(), deny })
+    rule1("deathstar", Section { default_deny: true, allow: Vec::new(), deny }, Section::default())
 }
 
-fn rule1(ingress: Section) -> rule::Policy {
+fn rule1(subject: &str, ingress: Section, egress: Section) -> rule::Policy {
     let kind = ObjectKind::CiliumNetworkPolicy;
     let name = ObjectName { kind, namespace: Some("default".into()), name: "rule1".into() };
     let rule = Rule {
         path: "spec".into(),
-        subject: Subject::Endpoints(named("deathstar")),
+        subject: Subject::Endpoints(named(subject)),
         ingress,
-        egress: Section::default(),
+        egress,
         description: None,
         labels: LabelSet::default(),
         printed: serde_json::Value::Null,
@@ -300,8 +320,8 @@ fn entry(path: &str, from: &str, l7: L7) -> Entry {
     }
 }
 
-fn http(matches: HttpMatch) -> L7 {
-    let path = "ingress[0].toPorts[0].rules.http[0]".into();
+fn http(entry: &str, matches: HttpMatch) -> L7 {
+    let path = format!("{entry}.toPorts[0].rules.http[0]").into();
     L7::Http(vec![HttpRule { path, matches, unjudgeable: false }])
 }
 

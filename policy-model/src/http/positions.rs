@@ -1,0 +1,240 @@
+//! One pattern as a set of positions: for patterns whose tables would explode, such as `/.*-.{36}`.
+//!
+//! A position is a place in the pattern that takes one byte. A step looks at one byte and goes from the set of positions
+//! that may take it to the set of those that may come next, all of them at once as bits. What a step costs depends on the
+//! pattern alone: no path, however hostile, makes it remember more.
+
+use regex_automata::nfa::thompson::{NFA, State};
+use regex_automata::util::primitives::StateID;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Sets lie on the stack; patterns with more positions are for the lazy automaton.
+const WORDS_MAX: usize = 16;
+const POSITIONS_MAX: usize = WORDS_MAX * 64;
+
+type Set = [u64; WORDS_MAX];
+
+#[derive(Debug)]
+pub(super) struct Positions {
+    /// How much of a set is in use.
+    words: usize,
+    start: Set,
+    start_accepts: bool,
+    /// By byte: who takes it.
+    takes: Box<[Set]>,
+    /// Behind these comes just the next position: all of them step at once, by a shift.
+    steps: Set,
+    /// What comes behind the others.
+    follows: Box<[Set]>,
+    /// Behind these the value may end.
+    accepts: Set,
+}
+
+impl Positions {
+    /// `None`: there are too many, or the pattern looks around.
+    pub(super) fn new(nfa: &NFA) -> Option<Self> {
+        let places = places(nfa)?;
+        let mut this = Self {
+            words: places.len().div_ceil(64).max(1),
+            start: [0; WORDS_MAX],
+            start_accepts: false,
+            takes: vec![[0; WORDS_MAX]; 256].into(),
+            steps: [0; WORDS_MAX],
+            follows: vec![[0; WORDS_MAX]; places.len()].into(),
+            accepts: [0; WORDS_MAX],
+        };
+        (this.start, this.start_accepts) = reach(nfa, &places, nfa.start_anchored());
+        for (index, place) in places.iter().enumerate() {
+            for byte in &place.bytes {
+                this.takes.get_mut(usize::from(*byte)).into_iter().for_each(|set| add(set, index));
+            }
+            let (follows, accepts) = reach(nfa, &places, place.next);
+            if accepts {
+                add(&mut this.accepts, index);
+            }
+            let mut step = [0; WORDS_MAX];
+            add(&mut step, index + 1);
+            if follows == step {
+                add(&mut this.steps, index);
+            }
+            this.follows.get_mut(index).into_iter().for_each(|set| *set = follows);
+        }
+        Some(this)
+    }
+
+    pub(super) fn matches(&self, bytes: &[u8]) -> bool {
+        let mut accepts = self.start_accepts;
+        let mut active = self.start;
+        for byte in bytes {
+            let Some(takes) = self.takes.get(usize::from(*byte)) else { return false };
+            let mut next = [0; WORDS_MAX];
+            let (mut carry, mut any) = (0, 0);
+            accepts = false;
+            let words =
+                active.iter().zip(takes).zip(&self.steps).zip(&self.accepts).take(self.words).enumerate();
+            for (word, (((active, takes), steps), ends)) in words {
+                let taking = active & takes;
+                any |= taking;
+                accepts |= taking & ends != 0;
+                let stepping = taking & steps;
+                next.get_mut(word).into_iter().for_each(|next: &mut u64| *next |= stepping << 1 | carry);
+                carry = stepping >> 63;
+                self.jump(word, taking & !steps, &mut next);
+            }
+            if any == 0 {
+                return false;
+            }
+            active = next;
+        }
+        accepts
+    }
+
+    fn jump(&self, word: usize, mut from: u64, next: &mut Set) {
+        while from != 0 {
+            let bit = usize::try_from(from.trailing_zeros()).unwrap_or(0);
+            from &= from - 1;
+            let follows = self.follows.get(word * 64 + bit).into_iter().flatten();
+            next.iter_mut().zip(follows).take(self.words).for_each(|(next, follows)| *next |= follows);
+        }
+    }
+}
+
+/// The bytes that lead from a state to one other.
+struct Place {
+    state: usize,
+    next: StateID,
+    bytes: BTreeSet<u8>,
+}
+
+/// In the order of their states: what is written side by side mostly lies side by side.
+fn places(nfa: &NFA) -> Option<Vec<Place>> {
+    if !nfa.look_set_any().is_empty() {
+        return None;
+    }
+    let mut places = Vec::new();
+    for (state, kind) in nfa.states().iter().enumerate() {
+        let mut by_next: BTreeMap<StateID, BTreeSet<u8>> = BTreeMap::new();
+        for byte in 0..=u8::MAX {
+            if let Some(next) = step(kind, byte) {
+                let _new = by_next.entry(next).or_default().insert(byte);
+            }
+        }
+        places.extend(by_next.into_iter().map(|(next, bytes)| Place { state, next, bytes }));
+    }
+    (places.len() <= POSITIONS_MAX).then_some(places)
+}
+
+fn step(state: &State, byte: u8) -> Option<StateID> {
+    match state {
+        State::ByteRange { trans } => trans.matches_byte(byte).then_some(trans.next),
+        State::Sparse(transitions) => transitions.matches_byte(byte),
+        State::Dense(transitions) => transitions.matches_byte(byte),
+        State::BinaryUnion { .. }
+        | State::Capture { .. }
+        | State::Fail
+        | State::Look { .. }
+        | State::Match { .. }
+        | State::Union { .. } => None,
+    }
+}
+
+/// The positions that can be next in a state, and whether the end can.
+fn reach(nfa: &NFA, places: &[Place], from: StateID) -> (Set, bool) {
+    let mut set = [0; WORDS_MAX];
+    let mut accepts = false;
+    let mut seen = BTreeSet::new();
+    let mut todo = vec![from];
+    while let Some(id) = todo.pop() {
+        if !seen.insert(id) {
+            continue;
+        }
+        match nfa.state(id) {
+            State::BinaryUnion { alt1, alt2 } => todo.extend([*alt1, *alt2]),
+            State::Capture { next, .. } => todo.push(*next),
+            State::Match { .. } => accepts = true,
+            State::Union { alternates } => todo.extend(alternates.iter()),
+            State::ByteRange { .. } | State::Dense(_) | State::Sparse(_) => {
+                let own = places.partition_point(|place| place.state < id.as_usize());
+                let own = places.iter().enumerate().skip(own).take_while(|(_, p)| p.state == id.as_usize());
+                own.for_each(|(index, _)| add(&mut set, index));
+            }
+            State::Fail | State::Look { .. } => {}
+        }
+    }
+    (set, accepts)
+}
+
+/// What lies beyond the last word is the position behind the last one: nobody is there.
+fn add(set: &mut Set, index: usize) {
+    set.get_mut(index / 64).into_iter().for_each(|word| *word |= 1 << (index % 64));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use regex_automata::nfa::thompson::{Compiler, Config, WhichCaptures};
+
+    #[test]
+    fn runs_longer_than_a_word() {
+        let positions = positions("a.{100}b").unwrap();
+        assert_eq!(positions.words, 2);
+        for (length, expect) in [(99, false), (100, true), (101, false)] {
+            assert_eq!(positions.matches(format!("a{}b", "x".repeat(length)).as_bytes()), expect);
+        }
+    }
+
+    #[test]
+    fn at_most_so_many() {
+        // One is that of the automaton's unanchored start, which is never entered.
+        let most = POSITIONS_MAX - 1;
+        assert!(positions(&format!("a{{{most}}}")).unwrap().matches(&vec![b'a'; most]));
+        assert!(positions(&format!("a{{{POSITIONS_MAX}}}")).is_none());
+        assert!(positions(r"a\b.").is_none());
+    }
+
+    #[test]
+    fn nothing() {
+        let positions = positions("a*").unwrap();
+        assert!(positions.matches(b""));
+        assert!(!positions.matches(b"b"));
+        assert!(!self::positions("a+").unwrap().matches(b""));
+    }
+
+    proptest! {
+        #[test]
+        fn same_as_the_engine(
+            pieces in proptest::collection::vec(proptest::sample::select(PIECES.to_vec()), 0..6),
+            values in proptest::collection::vec("[ab0/]{0,12}", 16),
+        ) {
+            let pattern = pieces.concat();
+            let positions = positions(&pattern).unwrap();
+            let engine = crate::pattern::build(&pattern).unwrap();
+            for value in values {
+                prop_assert_eq!(positions.matches(value.as_bytes()), engine.is_match(&value), "{} {}", pattern, value);
+            }
+        }
+    }
+
+    const PIECES: &[&str] = &[
+        "a",
+        "b",
+        "/",
+        ".*",
+        ".{3}",
+        "[ab]{2,4}",
+        "(a|b0)",
+        "(a|/.*)?",
+        "[^/]+",
+        "(ab|a|0*)*",
+        "(a?b?)+",
+        "(?i)A",
+        ".",
+    ];
+
+    fn positions(pattern: &str) -> Option<Positions> {
+        let config = Config::new().utf8(false).which_captures(WhichCaptures::None);
+        let hir = crate::pattern::parse(pattern).unwrap();
+        Positions::new(&Compiler::new().configure(config).build_from_hir(&hir).unwrap())
+    }
+}

@@ -1,13 +1,19 @@
 # Sluice. `make` tells what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bpf build demo test check bench fuzz install clean
+.PHONY: help setup bpf build demo test check bench fuzz install uninstall clean
 
 # What keeps a daemon from panicking: in a test a panic is a red test.
 IN_TESTS := expect_used indexing_slicing panic string_slice unwrap_used
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+# Where `make install` puts what is not a program. The shells of Debian look there: bash, zsh, fish.
+DOC := /usr/share/doc/sluice
+MAN := /usr/share/man/man1
+COMPLETIONS := /usr/share/bash-completion/completions/sluice /usr/share/zsh/vendor-completions/_sluice \
+	/usr/share/fish/vendor_completions.d/sluice.fish
 
 setup: ## Installs what is missing: Rust, the BPF toolchain, packages that tests use (Debian, root)
 	@.ci/setup
@@ -29,8 +35,12 @@ test: bpf ## Every test, those that need root included
 
 check: setup ## Formatting and lints, warnings are errors
 	@. .ci/env && cargo fmt --all --check
+	@. .ci/env && cargo fmt --check --manifest-path redirect-bpf/prog/Cargo.toml
+	@. .ci/env && cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	@. .ci/env && cargo clippy --workspace -- -D warnings
 	@. .ci/env && cargo clippy --workspace --tests --benches -- -D warnings $(addprefix -A clippy::,$(IN_TESTS))
+	@. .ci/env && cargo clippy --manifest-path redirect-bpf/prog/Cargo.toml -- -D warnings
+	@. .ci/env && cargo clippy --manifest-path redirect-bpf/prog/Cargo.toml --all-targets --features model -- -D warnings $(addprefix -A clippy::,$(IN_TESTS))
 
 bench: setup ## Criterion benches (see benches/README.md)
 	@. .ci/env && cargo bench -p bench-suite
@@ -38,9 +48,24 @@ bench: setup ## Criterion benches (see benches/README.md)
 fuzz: setup ## A minute of fuzzing for each target, from the committed seeds
 	@. .ci/env && tests/fuzz/run
 
-install: build ## Installs to /usr: sluiced, sluice, the kernel programs, the man page, completions
+install: build ## Installs to /usr: the programs, the kernel's, man pages, completions, a systemd unit, documentation (DESTDIR)
 	install -D -m 755 -t $(DESTDIR)/usr/bin target/release/sluiced target/release/sluice
-	install -D -m 644 target/bpf/redirect.o $(DESTDIR)/usr/lib/sluice/redirect.o
+	install -D -m 644 -t $(DESTDIR)/usr/lib/sluice target/bpf/redirect.o
+	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system examples/node/sluiced.service
+	install -d -m 755 $(DESTDIR)/etc/sluice/policies $(addprefix $(DESTDIR),$(MAN) $(dir $(COMPLETIONS)))
+	target/release/sluice man --dir $(DESTDIR)$(MAN)
+	target/release/sluice completions bash >$(DESTDIR)$(word 1,$(COMPLETIONS))
+	target/release/sluice completions zsh >$(DESTDIR)$(word 2,$(COMPLETIONS))
+	target/release/sluice completions fish >$(DESTDIR)$(word 3,$(COMPLETIONS))
+	install -D -m 644 -t $(DESTDIR)$(DOC) README.md CHANGELOG.md docs/*.md config/node/node.schema.json
+	install -D -m 644 -t $(DESTDIR)$(DOC)/examples/node examples/node/node.toml
+	install -D -m 644 -t $(DESTDIR)$(DOC)/examples/starwars examples/starwars/*.yaml
+
+uninstall: ## Removes what `make install` put there; /etc/sluice and /var/lib/sluice stay
+	@test -n "$(DESTDIR)" -o ! -e /sys/fs/bpf/sluice || { echo "make uninstall: the kernel still enforces; end sluiced and run \`sluice uninstall\` first" >&2; exit 1; }
+	rm -f $(addprefix $(DESTDIR)/usr/,bin/sluiced bin/sluice lib/systemd/system/sluiced.service)
+	rm -f $(DESTDIR)$(MAN)/sluice.1 $(DESTDIR)$(MAN)/sluice-*.1 $(addprefix $(DESTDIR),$(COMPLETIONS))
+	rm -rf $(DESTDIR)/usr/lib/sluice $(DESTDIR)$(DOC)
 
 clean: ## Removes what was built
 	rm -rf target redirect-bpf/prog/target tests/fuzz/target

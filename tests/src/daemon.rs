@@ -4,7 +4,6 @@ use crate::pods::{NODE_V4, NODE_V6, Node, POD_NETWORKS};
 use crate::{binaries, leftovers};
 use anyhow::{Context, Result, bail, ensure};
 use std::fmt::Write as _;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,7 +27,7 @@ impl Daemon {
     /// `start`, with more lines at the end of the node file.
     pub fn start_with(node: &Node, more: &str) -> Result<Self> {
         let directory = leftovers::directory(&node.name);
-        std::fs::create_dir_all(directory.join("policies"))?;
+        leftovers::make_directory(&directory.join("policies"))?;
         let pins = leftovers::pin_directory(&node.name)?;
         let daemon = Self { directory, pins, namespace_path: node.namespace.path(), process: None };
         std::fs::write(daemon.config(), daemon.node_file(node)? + more)?;
@@ -45,6 +44,11 @@ impl Daemon {
         self.directory.join("policies")
     }
 
+    /// The BPF file system below which it pins.
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
     /// Starts the process and waits until it answers.
     pub fn spawn(&mut self) -> Result<()> {
         let log =
@@ -58,12 +62,8 @@ impl Daemon {
             .arg(self.config())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            // Ctrl-C is for the one who started the walk, who then ends the daemon.
-            .process_group(0);
-        let process = command.spawn().context("start sluiced")?;
-        leftovers::started(process.id());
-        self.process = Some(process);
+            .stderr(log);
+        self.process = Some(leftovers::start(&mut command).context("start sluiced")?);
         self.wait_until("it answers", |daemon| daemon.sluice(&["status", "-o", "json"]).is_ok())
     }
 

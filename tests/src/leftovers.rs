@@ -2,12 +2,20 @@
 
 use crate::netns;
 use anyhow::Result;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 const PREFIX: &str = "sluice-";
+
+/// Held while something is made that outlives the process. [`remove_own`] never gives it back: nothing is made behind it.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// Processes that we started and that have not been waited for.
 static CHILDREN: Mutex<Vec<u32>> = Mutex::new(Vec::new());
@@ -35,9 +43,27 @@ pub fn directory(name: &str) -> PathBuf {
     std::env::temp_dir().join(name)
 }
 
-/// Remembers a process for [`remove_own`].
-pub fn started(pid: u32) {
-    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).push(pid);
+/// Makes a directory below [`directory`].
+pub fn make_directory(path: &Path) -> io::Result<()> {
+    let _making = making();
+    std::fs::create_dir_all(path)
+}
+
+/// To be held while a namespace or a process is made.
+pub fn making() -> MutexGuard<'static, ()> {
+    MAKING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a process that [`remove_own`] ends. It is out of reach of the terminal's Ctrl-C, which is for this process alone:
+/// it then ends what it has started.
+///
+/// # Errors
+/// It can't be started.
+pub fn start(command: &mut Command) -> io::Result<Child> {
+    let _making = making();
+    let child = command.process_group(0).spawn()?;
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).push(child.id());
+    Ok(child)
 }
 
 /// Forgets a process that was waited for: its number may soon be somebody else's.
@@ -47,9 +73,13 @@ pub fn ended(pid: u32) {
 
 /// Ends and removes everything of this process at once, for one that is about to exit without dropping its values.
 pub fn remove_own() {
+    std::mem::forget(making());
     for pid in CHILDREN.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-            let _result = kill_process(pid, Signal::KILL);
+        if let Some(pid) = process(pid) {
+            // With what it has started: each leads a group.
+            let _result = kill_process_group(pid, Signal::KILL);
+            // Else its last doings might come behind ours.
+            let _status = waitpid(Some(pid), WaitOptions::empty());
         }
     }
     remove(|pid| pid == std::process::id());
@@ -57,7 +87,36 @@ pub fn remove_own() {
 
 /// Removes what processes that are gone left behind.
 fn sweep() {
-    remove(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+    let is_gone = |pid| !Path::new(&format!("/proc/{pid}")).exists();
+    end_orphans(&is_gone);
+    remove(is_gone);
+}
+
+/// Ends daemons of processes for which `of` holds: one of their arguments is a file in that process's directory.
+fn end_orphans(of: &impl Fn(u32) -> bool) {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return };
+    for pid in entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()) {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut arguments =
+            line.split(|&byte| byte == 0).map(|argument| Path::new(OsStr::from_bytes(argument)));
+        let is_daemon = arguments.next().is_some_and(|program| program.ends_with("sluiced"));
+        if is_daemon
+            && arguments.any(|path| owner(path).is_some_and(of))
+            && let Some(pid) = process(pid)
+        {
+            let _result = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// The process whose [`directory`] this file is in.
+fn owner(file: &Path) -> Option<u32> {
+    let below = file.strip_prefix(std::env::temp_dir()).ok()?;
+    pid_of(below.iter().next()?.to_str()?)
+}
+
+fn process(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
 
 fn remove(of: impl Fn(u32) -> bool) {

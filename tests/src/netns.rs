@@ -1,8 +1,10 @@
 //! Network namespaces: made, entered, removed.
 
+use crate::leftovers;
 use anyhow::{Context, Result, ensure};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// A named network namespace; removed when dropped.
@@ -14,6 +16,7 @@ pub struct Namespace {
 impl Namespace {
     /// Makes it, with loopback up.
     pub fn new(name: &str) -> Result<Self> {
+        let _making = leftovers::making();
         run(&["ip", "netns", "add", name])?;
         let namespace = Self { name: name.to_owned() };
         run(&["ip", "-n", name, "link", "set", "lo", "up"])?;
@@ -43,9 +46,7 @@ impl Namespace {
     }
 
     pub fn sysctl(&self, setting: &str) -> Result<()> {
-        let status = self.command("sysctl").args(["-qw", setting]).status()?;
-        ensure!(status.success(), "sysctl {setting} in {}", self.name);
-        Ok(())
+        run(&["nsenter", &format!("--net={}", self.path()), "--", "sysctl", "-qw", setting])
     }
 
     /// Runs `work` on a thread of its own inside: sockets that it opens belong to this namespace.
@@ -80,7 +81,10 @@ impl Drop for Namespace {
 /// It can't be started, or exits with anything but 0; the message carries what it printed.
 pub fn run(words: &[&str]) -> Result<()> {
     let (program, arguments) = words.split_first().context("an empty command")?;
-    let output = Command::new(program).args(arguments).output().with_context(|| (*program).to_owned())?;
+    // In a group of its own: the terminal's Ctrl-C is for who runs it.
+    let mut command = Command::new(program);
+    let _: &mut Command = command.args(arguments).process_group(0);
+    let output = command.output().with_context(|| (*program).to_owned())?;
     ensure!(
         output.status.success(),
         "`{}` failed: {}",

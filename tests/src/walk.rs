@@ -4,17 +4,19 @@ use crate::binaries;
 use crate::daemon::Daemon;
 use crate::deathstar::{Deathstar, LANDED, PANIC};
 use crate::keepalive::KeepAlive;
+use crate::leftovers;
 use crate::pods::{Family, Node, STAR_WARS};
 use anyhow::{Result, ensure};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 /// The pods, the daemon, the deathstars, and where the walk is told.
 pub struct Walk<'a> {
-    pub node: Node,
+    // Dropped in this order: the daemon ends before its node goes.
     pub daemon: Daemon,
+    pub node: Node,
     deathstars: [Deathstar; 2],
     out: &'a mut (dyn Write + Send),
 }
@@ -86,7 +88,8 @@ impl<'a> Walk<'a> {
         self.pod("xwing", &format!("{} --max-time 2", landing(family)), &contains(28, &[]))?;
         self.pod("tiefighter", &landing(family), &prints(LANDED))?;
         self.node("sluice endpoint list", &contains(0, &["Enabled", "Disabled", "k8s:class=deathstar"]))?;
-        self.check_enforcement()
+        self.check_enforcement()?;
+        self.node(&self.question(family), &contains(0, &["allowed", "spec.ingress[0].toPorts[0]"]))
     }
 
     fn with_the_l7_policy(&mut self, family: Family) -> Result<()> {
@@ -132,28 +135,36 @@ impl<'a> Walk<'a> {
     fn look_back(&mut self, family: Family) -> Result<()> {
         self.title("What happened, and why")?;
         self.node("sluice policy get", &contains(0, &["\"any:class\": \"deathstar\"", "Revision: "]))?;
+        let deathstar = self.node.pod("deathstar-1").spec.address(family);
+        let records = format!("monitor --follow=false --verdict denied,dropped,ended --to {deathstar}");
         self.daemon.wait_until("the reset is recorded", |daemon| {
-            daemon.flows().is_ok_and(|flows| flows.iter().any(|f| field(f, "reason") == "redirect_required"))
+            daemon
+                .sluice(&records.split(' ').collect::<Vec<_>>())
+                .is_ok_and(|told| told.contains("redirect_required"))
         })?;
         self.node(
-            "sluice monitor --follow=false --verdict denied,dropped,ended",
+            &format!("sluice {records}"),
             &contains(
                 0,
-                &["no_http_rule", "redirect_required", "PUT", "default/xwing", "default/tiefighter"],
+                &[
+                    "dropped policy",
+                    "ended redirect_required",
+                    "denied no_http_rule",
+                    "HTTP/1.1 PUT",
+                    "default/xwing",
+                    "default/tiefighter",
+                ],
             ),
         )?;
-        let question = format!(
-            "sluice policy explain --from tiefighter --to {} --port 80 --method PUT --path /v1/exhaust-port",
-            self.node.pod("deathstar-1").spec.address(family)
-        );
-        self.node(&question, &contains(1, &["denied", "/v1/request-landing"]))?;
-        writeln!(self.out, "\n# Before, with the L3/L4 policy alone:")?;
-        let offline = format!(
-            "{question} --config {} --policies {}",
-            self.daemon.config().display(),
-            policy("l3-l4.yaml").display()
-        );
-        self.node(&offline, &contains(0, &["allowed"]))
+        self.node(&self.question(family), &contains(1, &["denied", "no_http_rule", "/v1/request-landing"]))
+    }
+
+    /// Asked under the L3/L4 policy and again under the L7 policy.
+    fn question(&self, family: Family) -> String {
+        let deathstar = self.node.pod("deathstar-1").spec.address(family);
+        format!(
+            "sluice policy explain --from tiefighter --to {deathstar} --port 80 --method PUT --path /v1/exhaust-port"
+        )
     }
 
     fn wait_for_landings(&self, client: &KeepAlive) -> Result<()> {
@@ -217,7 +228,11 @@ impl<'a> Walk<'a> {
     fn tell(&mut self, place: &str, command: &str, shell: &mut Command, expect: &Expect<'_>) -> Result<()> {
         write!(self.out, "\n{place}# {command}\n")?;
         self.out.flush()?;
-        let output = shell.output()?;
+        let _: &mut Command = shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let process = leftovers::start(shell)?;
+        let pid = process.id();
+        let output = process.wait_with_output()?;
+        leftovers::ended(pid);
         self.out.write_all(&output.stdout)?;
         self.out.write_all(&output.stderr)?;
         if output.status.code() != Some(0) {
@@ -268,8 +283,4 @@ fn host(family: Family) -> String {
         Some(std::net::IpAddr::V4(v4)) => v4.to_string(),
         None => String::new(),
     }
-}
-
-fn field<'v>(flow: &'v serde_json::Value, name: &str) -> &'v str {
-    flow.get(name).and_then(serde_json::Value::as_str).unwrap_or_default()
 }

@@ -12,6 +12,9 @@ use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// `sun_path` with its final zero has 108.
+const SOCKET_BYTES_MAX: usize = 107;
+
 /// # Errors
 /// Every contradiction of the file.
 pub(crate) fn convert(file: &str, tree: &Tree, raw: raw::File) -> Result<Config, Vec<Problem>> {
@@ -31,7 +34,7 @@ pub(crate) fn convert(file: &str, tree: &Tree, raw: raw::File) -> Result<Config,
         redirect: redirect(file, raw.redirect),
         listeners: raw.listener.into_iter().enumerate().filter_map(|(i, l)| checks.listener(i, l)).collect(),
         endpoints,
-        api: Api { socket: beside(file, &raw.api.socket) },
+        api: checks.api(&raw.api),
         limits: limits(&raw.limits),
         log: log(raw.log),
         metrics: raw.metrics.and_then(|metrics| checks.metrics(&metrics)),
@@ -117,6 +120,19 @@ impl Checks<'_> {
             addresses: self.addresses(&[Step::Field("node"), Step::Field("addresses")], &raw.addresses),
             state_directory: beside(self.file, &raw.state_directory),
         }
+    }
+
+    fn api(&mut self, raw: &raw::Api) -> Api {
+        let socket = beside(self.file, &raw.socket);
+        let bytes = socket.as_os_str().len();
+        if bytes > SOCKET_BYTES_MAX {
+            self.problem(
+                &[Step::Field("api"), Step::Field("socket")],
+                format!("the path has {bytes} bytes, and that of a socket at most {SOCKET_BYTES_MAX}"),
+                "choose a shorter one",
+            );
+        }
+        Api { socket }
     }
 
     fn endpoint(&mut self, index: usize, raw: raw::Endpoint) -> Endpoint {

@@ -151,6 +151,8 @@ fn named_ports() {
 #[test]
 fn text_that_is_neither() {
     refused(&["node: [", "}"], &["n.yaml:1: not YAML: mismatched bracket '[' closed by '}'"]);
+    refused(&["node: {}", "node: {}"], &["n.yaml:2: not YAML: duplicate mapping key: node"]);
+    refused(&["a: 1", "---", "b: 1"], &["n.yaml:3: not YAML: multiple YAML documents detected"]);
     let problems = read("n.toml", "[node\nname = \n").unwrap_err();
     assert!(problems.iter().all(|p| p.message.starts_with("not TOML: ") && p.line > 0), "{problems:?}");
     assert_eq!(problems[0].line, 1);
@@ -476,6 +478,19 @@ fn other_sections() {
         &[NODE, "log: {level: ''}"],
         &[
             "n.yaml:2: log.level: `` is not a log level; write `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,sluiced=debug`",
+        ],
+    );
+    refused(
+        &[NODE, "log: {level: lots}"],
+        &[
+            "n.yaml:2: log.level: `lots` is not a log level; write `error`, `warn`, `info`, `debug` or `trace`, or a filter such as `info,sluiced=debug`",
+        ],
+    );
+    let _config = accepted("n.yml", &[NODE, "log: {level: 'info,sluiced::pump=trace'}"]);
+    refused(
+        &[NODE, &format!("api: {{socket: /{}}}", "x".repeat(107))],
+        &[
+            "n.yaml:2: api.socket: the path has 108 bytes, and that of a socket at most 107; choose a shorter one",
         ],
     );
     refused(

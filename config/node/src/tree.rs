@@ -106,7 +106,10 @@ pub(crate) fn read(file: &str, text: &str) -> Result<Tree, Vec<Problem>> {
 
 fn not_readable(file: &str, line: u32, syntax: &str, message: &str) -> Problem {
     let first = message.lines().next().unwrap_or_default().trim_end_matches('.');
-    let message = first.split_once(" at line ").map_or(first, |(before, _)| before);
+    // Advice to whoever calls the parser is none to whoever writes the file.
+    let behind = [" at line ", ", set ", "; use "];
+    let message =
+        behind.iter().fold(first, |text, end| text.split_once(end).map_or(text, |(before, _)| before));
     Problem {
         file: file.to_owned(),
         line,

@@ -10,6 +10,7 @@
 //!
 //! INVARIANT: between the first byte written to a file and its close, its content of before stays.
 //! INVARIANT: a directory that is missing keeps what it held: its absence is no permission.
+//! INVARIANT: what is in a directory is read after it is watched, and again whenever it had to be watched anew.
 
 use crate::barrier::Barrier;
 use crate::changes::{Changes, Message};
@@ -42,6 +43,8 @@ pub(crate) struct Shell {
     watcher: RecommendedWatcher,
     /// Watched directories; the inode tells whether it is still the same one.
     watched: BTreeMap<PathBuf, (u64, u64)>,
+    /// Those that are watched since this reading only: what happened in them before was not heard.
+    renewed: BTreeSet<PathBuf>,
     files: BTreeMap<PathBuf, PolicyFile>,
     /// What the policy files and directories hang on: changes of these matter.
     entries: BTreeSet<PathBuf>,
@@ -94,6 +97,7 @@ impl Shell {
             messages,
             watcher,
             watched: BTreeMap::new(),
+            renewed: BTreeSet::new(),
             files: BTreeMap::new(),
             entries: BTreeSet::new(),
             real_directories: BTreeSet::new(),
@@ -171,7 +175,9 @@ impl Shell {
     fn concerns_a_policy(&self, entry: &Path) -> bool {
         let may_lead = || entry.file_name().is_some_and(directory::is_policy_name) || entry.is_symlink();
         let inside = || entry.parent().is_some_and(|parent| self.real_directories.contains(parent));
-        self.entries.contains(entry) || (inside() && may_lead())
+        // A directory that is watched was moved away or deleted.
+        let itself = || self.watched.contains_key(entry);
+        self.entries.contains(entry) || itself() || (inside() && may_lead())
     }
 
     /// Waits until it is quiet, and reads what has changed.
@@ -257,6 +263,7 @@ impl Shell {
         let mut known = std::mem::take(&mut self.files);
         let mut read = Vec::new();
         (self.poll, self.missing) = (false, Vec::new());
+        self.renewed.clear();
         // A directory that was touched itself may be another one by now, even under the same inode number.
         for (directory, _) in self.watched.extract_if(.., |directory, _| entries.contains(directory)) {
             drop(self.watcher.unwatch(&directory));
@@ -302,8 +309,10 @@ impl Shell {
         self.watch_parents(&trail);
         let being_written = trail.iter().any(|entry| self.changes.writing.contains(entry));
         let crowded = self.files.len() >= FILES_MAX;
+        let unheard = trail.iter().filter_map(|entry| entry.parent()).any(|d| self.renewed.contains(d));
         let same = |file: &PolicyFile| {
-            file.trail == trail && !changed(&trail) && (file.content == directory::too_many()) == crowded
+            let unchanged = file.trail == trail && !changed(&trail) && !unheard;
+            unchanged && (file.content == directory::too_many()) == crowded
         };
         if being_written || known.as_ref().is_some_and(same) {
             self.files.extend(known.map(|file| (path, file)));
@@ -335,7 +344,10 @@ impl Shell {
                 continue;
             }
             match self.watcher.watch(directory, RecursiveMode::NonRecursive) {
-                Ok(()) => self.watched.extend(inode.map(|inode| (directory.to_owned(), inode))),
+                Ok(()) => {
+                    self.watched.extend(inode.map(|inode| (directory.to_owned(), inode)));
+                    let _new = self.renewed.insert(directory.to_owned());
+                }
                 Err(error) => {
                     self.poll = true;
                     tracing::error!(directory = %directory.display(), %error, "can't watch for changes, polling");

@@ -4,11 +4,11 @@
 //! INVARIANT: what does not parse changes nothing: the last accepted text, kept in the state directory, stays in force.
 
 mod barrier;
-mod changes;
-mod directory;
-mod file;
 mod merge;
+mod directory;
+mod changes;
 mod store;
+mod file;
 
 use crate::changes::Message;
 use crate::file::Shell;

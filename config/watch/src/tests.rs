@@ -255,6 +255,32 @@ fn a_directory_that_returns_is_watched_again() {
     let _set = watched.wait_for(&["b=1"]);
 }
 
+/// What it holds was written where nobody watched.
+#[track_caller]
+fn check_replaced(replaced: &str) {
+    let place = Place::new();
+    let directory = |parent: &str| {
+        fs::create_dir_all(place.0.join(parent).join("policies")).unwrap();
+        place.0.join(parent).join("policies")
+    };
+    let (directory, other) = (directory("here"), directory("there"));
+    fs::write(directory.join("a.yaml"), policy("a", "1")).unwrap();
+    fs::write(other.join("a.yaml"), policy("a", "2")).unwrap();
+    let mut watched = Watched::start(Settings { directories: vec![directory.clone()], ..place.settings() });
+    let _set = watched.wait_for(&["a=1"]);
+    fs::rename(place.0.join("here").join(replaced), place.0.join("away")).unwrap();
+    fs::rename(place.0.join("there").join(replaced), place.0.join("here").join(replaced)).unwrap();
+    let _set = watched.wait_for(&["a=2"]);
+    fs::write(directory.join("a.yaml"), policy("a", "3")).unwrap();
+    let _set = watched.wait_for(&["a=3"]);
+}
+
+#[test]
+fn a_directory_that_takes_another_one_s_place_is_read() {
+    check_replaced("policies");
+    check_replaced("");
+}
+
 #[test]
 fn a_directory_whose_parent_returns_is_watched_again() {
     let place = Place::new();

@@ -54,13 +54,16 @@ pub(crate) enum Command {
     )]
     Completions { shell: Shell },
     /// Node files
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  sluice config check /etc/sluice/node.toml")]
     Config(ConfigCommand),
     /// The workloads of this node
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  sluice endpoint list\n  sluice endpoint get deathstar-1"
+    )]
     Endpoint(EndpointCommand),
     /// Which number stands for which labels
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  sluice identity list")]
     Identity(IdentityCommand),
     /// Writes the man page, or all of them
     #[command(after_help = "Examples:\n  sluice man | man -l -\n  sluice man --dir /usr/share/man/man1")]
@@ -72,7 +75,10 @@ pub(crate) enum Command {
     /// Shows requests, connections and drops as they happen
     Monitor(MonitorArgs),
     /// What is allowed, and why
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  sluice policy get\n  sluice policy check l7.yaml\n  sluice policy explain --from xwing --to deathstar-1 --port 80"
+    )]
     Policy(PolicyCommand),
     /// What is in force, and what is not enforced and why
     ///
@@ -80,6 +86,8 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:\n  sluice status\n  sluice status -o json | jq .revision")]
     Status,
     /// Undoes everything that sluiced has set up in the kernel (`sluiced --uninstall`)
+    ///
+    /// Until then it stays, and is enforced, whether or not sluiced runs. Refused while sluiced runs: end it first.
     #[command(
         after_help = "Examples:\n  sluice uninstall\n  sluice uninstall --config /etc/sluice/node.toml"
     )]

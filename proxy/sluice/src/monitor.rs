@@ -107,7 +107,8 @@ fn summary(flow: &FlowView) -> String {
     };
     let status = flow.status.map_or_else(|| "no response".to_owned(), |status| status.to_string());
     format!(
-        "HTTP {method} http://{}{} => {status}{}",
+        "{} {method} http://{}{} => {status}{}",
+        flow.version.as_deref().unwrap_or("HTTP"),
         flow.host.as_deref().unwrap_or(&flow.destination.address),
         flow.path.as_deref().unwrap_or_default(),
         flow.latency_ns.map(latency).unwrap_or_default(),
@@ -150,6 +151,7 @@ mod tests {
             method: Some("PUT".into()),
             path: Some("/v1/exhaust-port".into()),
             host: Some("deathstar".into()),
+            version: Some("HTTP/1.1".into()),
             status: Some(403),
             latency_ns: Some(312_345),
             count: 1,
@@ -162,7 +164,7 @@ mod tests {
         assert_eq!(
             words(&flow()),
             "2026-10-01T12:00:00.123Z http-request ingress default/tiefighter:41234 (27301) -> [f00d::1]:80 (world) \
-             denied no_http_rule      HTTP PUT http://deathstar/v1/exhaust-port => 403 0.3ms \
+             denied no_http_rule      HTTP/1.1 PUT http://deathstar/v1/exhaust-port => 403 0.3ms \
              [default/rule1: spec.ingress[0].toPorts[0].rules.http[0]]"
         );
     }

@@ -2,8 +2,10 @@
 //!
 //! Paths and shapes are those of [`proxy_core::api`].
 
+use crate::door::{self, Bounds};
 use crate::findings::Findings;
-use crate::flows::{FlowFilter, json_line};
+use crate::flows::{FlowFilter, SUBSCRIBERS_MAX};
+use crate::history::{self, Question};
 use crate::metrics::Metrics;
 use crate::shared::Shared;
 use axum::body::Body;
@@ -19,11 +21,12 @@ use proxy_core::api::{EndpointView, ErrorView, ExplainRequest, Finding, Identity
 use proxy_core::explain;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{fs, io};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 /// What the answers are made from.
@@ -48,27 +51,41 @@ impl Admin {
 
 /// Who may ask is a matter of the socket's group.
 const SOCKET_MODE: u32 = 0o660;
+/// Clients of the socket at once: all followers of flows, and as many who only ask.
+const CLIENTS_MAX: usize = 2 * SUBSCRIBERS_MAX;
+/// Scrapers at once, and how long each may take: anybody who reaches the address can connect.
+const SCRAPERS_MAX: usize = 16;
+const SCRAPE_MAX: Duration = Duration::from_secs(30);
 /// Records that an answer holds where the question does not say.
 const LAST_DEFAULT: usize = 100;
 
-/// Takes the socket's path. A socket that nobody answers on is left over from a process that is gone.
+/// Takes the socket's path.
 pub(crate) async fn bind(path: &Path) -> io::Result<UnixListener> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    if UnixStream::connect(path).await.is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another sluiced answers there"));
-    }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
+    remove_left_over(path).await?;
     let listener = UnixListener::bind(path)?;
     fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
     Ok(listener)
 }
 
-pub(crate) async fn serve(listener: UnixListener, admin: Arc<Admin>) -> io::Result<()> {
+/// A socket that nobody listens on is left over from a process that is gone. Everything else is somebody's.
+async fn remove_left_over(path: &Path) -> io::Result<()> {
+    let taken = |why| Err(io::Error::new(io::ErrorKind::AddrInUse, why));
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+        Ok(entry) if !entry.file_type().is_socket() => return taken("there is something else than a socket"),
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Ok(_) | Err(_) => taken("another sluiced answers there"),
+    }
+}
+
+pub(crate) async fn serve(listener: UnixListener, admin: Arc<Admin>) {
     let router = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/endpoints", get(endpoints))
@@ -79,15 +96,14 @@ pub(crate) async fn serve(listener: UnixListener, admin: Arc<Admin>) -> io::Resu
         .route("/v1/flows", get(flows))
         .fallback(unknown_path)
         .with_state(admin);
-    axum::serve(listener, router).await
+    // Who follows flows stays as long as it likes.
+    door::serve(listener, router, Bounds { connections_max: CLIENTS_MAX, lifetime_max: Duration::MAX }).await;
 }
 
-pub(crate) async fn serve_metrics(
-    listener: tokio::net::TcpListener,
-    metrics: Arc<Metrics>,
-) -> io::Result<()> {
+pub(crate) async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>) {
     let router = Router::new().route("/metrics", get(scrape)).with_state(metrics);
-    axum::serve(listener, router).await
+    let bounds = Bounds { connections_max: SCRAPERS_MAX, lifetime_max: SCRAPE_MAX };
+    door::serve(listener, router, bounds).await;
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {
@@ -214,16 +230,15 @@ async fn flows(State(admin): App, Query(query): Query<Vec<(String, String)>>) ->
         Ok(reading) => reading,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error),
     };
-    let snapshot = admin.snapshot();
-    // Subscribed first: a record that comes in between is shown twice rather than not at all.
-    let later = match reading.follow.then(|| admin.shared.flows.subscribe(reading.filter.clone())) {
-        None => None,
-        Some(Ok(lines)) => Some(lines),
+    let (numbers, later) = match reading.follow.then(|| admin.shared.flows.subscribe(reading.filter.clone()))
+    {
+        None => (admin.shared.flows.numbers(), None),
+        Some(Ok((numbers, lines))) => (numbers, Some(lines)),
         Some(Err(_too_many)) => return refuse(StatusCode::SERVICE_UNAVAILABLE, "too many followers".into()),
     };
     let last = reading.last.unwrap_or(if reading.follow { 0 } else { LAST_DEFAULT });
-    let kept = admin.shared.flows.recent(&reading.filter, last, &snapshot);
-    let kept = stream::iter(kept.into_iter().map(|view| json_line(&view)));
+    let question = Question { filter: reading.filter, last, numbers };
+    let kept = history::lines(Arc::clone(&admin.shared), question, admin.snapshot()).await;
     let later = stream::unfold(later, |lines| async {
         let mut lines = lines?;
         Some((lines.recv().await?, Some(lines)))
@@ -270,6 +285,24 @@ mod tests {
         assert!(reading.follow);
         assert_eq!(reading.last, Some(5));
         assert_eq!(reading.filter.verdict.as_deref(), Some("denied"));
+    }
+
+    #[test]
+    fn only_a_socket_that_nobody_listens_on_is_removed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let path = std::env::temp_dir().join(format!("sluiced-admin-{}", std::process::id()));
+            fs::write(&path, "somebody's").unwrap();
+            assert_eq!(bind(&path).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
+            fs::remove_file(&path).unwrap();
+            let first = bind(&path).await.unwrap();
+            assert_eq!(bind(&path).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            drop(first);
+            let _second = bind(&path).await.unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
+            fs::remove_file(&path).unwrap();
+        });
     }
 
     #[test]

@@ -80,8 +80,12 @@ pub fn run(node_file: &Path) -> Result<(), Failure> {
         .build()
         .context("the main thread's runtime can't start")?;
     runtime.block_on(async {
-        let daemon = Daemon::start(config).await?;
-        daemon.serve(node_file).await
+        // Before everything else: a hangup that comes while the daemon starts must not end it.
+        let mut signals = Signals::new().context("signals can't be received")?;
+        tokio::select! {
+            daemon = Daemon::start(config) => daemon?.serve(node_file, signals).await,
+            () = signals.end() => Ok(()),
+        }
     })?;
     Ok(())
 }
@@ -89,11 +93,21 @@ pub fn run(node_file: &Path) -> Result<(), Failure> {
 /// Undoes the kernel side. Returns what was undone, a line each.
 ///
 /// # Errors
-/// The node file is invalid, or something could not be undone.
+/// The node file is invalid, a daemon runs by it, or something could not be undone.
 pub fn uninstall(node_file: &Path) -> Result<Vec<String>, Failure> {
     let config = read(node_file)?;
+    let socket = &config.api.socket;
+    // It would go on as if its programs were there, and its connections would be nobody's.
+    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
+        let running =
+            anyhow!("a daemon answers at `{}`; end it first: `systemctl stop sluiced`", socket.display());
+        return Err(running.into());
+    }
     let undone =
         redirect::uninstall(&settings::redirect(&config)).context("not everything could be undone")?;
+    if undone.is_empty() {
+        return Ok(vec!["nothing to undo".into()]);
+    }
     Ok(undone)
 }
 
@@ -158,7 +172,7 @@ impl Daemon {
             Mode::Ebpf => Source::Transparent,
             Mode::None => Source::WhereBindable,
         };
-        let connections_max = sockets::raise_descriptor_limit(config.limits.connections);
+        let connections_max = sockets::raise_descriptor_limit(config.limits.connections)?;
         let limits = settings::limits(&config);
         let shared = Arc::new(Shared::new(limits, connections_max, config.limits.flow_records, source));
 
@@ -178,6 +192,7 @@ impl Daemon {
             kernel,
             watcher,
             policies,
+            heard: 0,
             settled: workers.settled,
             node_addresses: settings::interface_addresses(),
             config: config.clone(),
@@ -208,8 +223,7 @@ impl Daemon {
     }
 
     /// From the first connection to the last.
-    async fn serve(self, node_file: &Path) -> anyhow::Result<()> {
-        let mut signals = Signals::new().context("signals can't be received")?;
+    async fn serve(self, node_file: &Path, mut signals: Signals) -> anyhow::Result<()> {
         self.shared.enter(Phase::Running);
         tracing::info!(
             mode = settings::mode_name(self.config.redirect.mode),
@@ -219,7 +233,7 @@ impl Daemon {
         while let Asked::Reload = signals.next().await {
             self.reload(node_file).await;
         }
-        self.drain().await
+        self.drain(signals).await
     }
 
     /// A node file with problems is reported and changes nothing.
@@ -254,13 +268,18 @@ impl Daemon {
         tracing::info!(problems = problems.len(), "node file read again");
     }
 
-    /// Stops accepting, lets connections end, ends what is left. The kernel's state stays.
-    async fn drain(self) -> anyhow::Result<()> {
+    /// Stops accepting, lets connections end, ends what is left after a while, or when told again. The kernel's state stays.
+    async fn drain(self, mut signals: Signals) -> anyhow::Result<()> {
         let bound = Duration::from_millis(self.config.limits.drain_ms);
         tracing::info!(connections = self.shared.live.count(), "draining");
         self.shared.enter(Phase::Draining);
-        if tokio::time::timeout(bound, self.shared.live.emptied()).await.is_err() {
-            tracing::warn!(connections = self.shared.live.count(), "the drain ran out: these are cut");
+        tokio::select! {
+            () = self.shared.live.emptied() => {}
+            () = tokio::time::sleep(bound) => tracing::warn!("the drain ran out"),
+            () = signals.end() => tracing::warn!("told again to end"),
+        }
+        if self.shared.live.count() > 0 {
+            tracing::warn!(connections = self.shared.live.count(), "these are cut");
         }
         self.shared.enter(Phase::Ending);
         for worker in self.workers {
@@ -357,6 +376,14 @@ impl Signals {
             _ = self.hangup.recv() => Asked::Reload,
             _ = self.interrupt.recv() => Asked::Drain,
             _ = self.terminate.recv() => Asked::Drain,
+        }
+    }
+
+    /// Returns when the daemon is told to end.
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
         }
     }
 }

@@ -16,8 +16,8 @@ pub(crate) struct Findings(Mutex<Sources>);
 
 #[derive(Debug, Default)]
 struct Sources {
+    change: Vec<Finding>,
     enforcement: Vec<Finding>,
-    kernel: Vec<Finding>,
     machine: Vec<Finding>,
     missing_interfaces: Vec<String>,
     node_file: Vec<Finding>,
@@ -28,10 +28,10 @@ struct Sources {
 impl Findings {
     pub(crate) fn all(&self) -> Vec<Finding> {
         let sources = self.lock();
-        let Sources { enforcement, kernel, machine, missing_interfaces, node_file, policies, resolve } =
+        let Sources { change, enforcement, machine, missing_interfaces, node_file, policies, resolve } =
             &*sources;
         let said =
-            [node_file, policies, resolve, enforcement, kernel, machine].into_iter().flatten().cloned();
+            [node_file, policies, resolve, enforcement, change, machine].into_iter().flatten().cloned();
         said.chain(missing_interfaces.iter().map(|name| of_missing_interface(name))).collect()
     }
 
@@ -52,18 +52,18 @@ impl Findings {
         self.lock().enforcement = findings;
     }
 
-    /// `None`: the kernel side is as it should be.
-    pub(crate) fn set_kernel(&self, error: Option<String>) {
-        let finding = |message| Finding {
+    /// `None`: what the sources say is in force.
+    pub(crate) fn set_change(&self, error: Option<String>) {
+        let finding = |error| Finding {
             severity: "error".into(),
-            subject: "kernel".into(),
+            subject: "policies".into(),
             line: 0,
             field: String::new(),
-            message,
-            fix: "the change is tried again every second; until then the stricter of old and new is enforced"
+            message: format!("the last change is not in force: {error}"),
+            fix: "it is tried again every second; until then what was in force is, or the stricter of both"
                 .into(),
         };
-        self.lock().kernel = error.map(finding).into_iter().collect();
+        self.lock().change = error.map(finding).into_iter().collect();
     }
 
     pub(crate) fn set_node_file(&self, problems: &[Problem]) {
@@ -162,21 +162,18 @@ pub(crate) fn not_enforced(config: &Config, snapshot: &Snapshot) -> Vec<Finding>
 
 fn of_endpoint(config: &Config, endpoint: &Endpoint) -> Vec<Finding> {
     let name = format!("{}/{}", endpoint.inputs.namespace, endpoint.inputs.name);
-    let stands = |port: u16| {
-        config.listeners.iter().any(|listener| {
-            listener.port == port
-                && (listener.endpoint == name || *listener.endpoint == *endpoint.inputs.name)
-        })
-    };
+    let ports = listened(config, &name, &endpoint.inputs.name);
     let mut findings = Vec::new();
     if endpoint.ingress.enforced() {
         let classes = endpoint.ingress.classes().filter(|class| !is_built_in(&class.verdict));
-        let governed: BTreeSet<_> = classes.map(|class| (class.protocol, class.ports)).collect();
-        let open = governed.into_iter().filter(|(protocol, (first, last))| {
+        let mut governed: BTreeSet<_> = classes.map(|class| (class.protocol, class.ports)).collect();
+        if ports.is_empty() {
+            // What no rule names is denied, and that is not enforced anywhere either.
+            governed = BTreeSet::from([(None, (0, u16::MAX))]);
+        }
+        let open = governed.into_iter().filter(|(protocol, governed)| {
             let tcp = protocol.is_none_or(|protocol| protocol == Protocol::TCP);
-            let single = first == last;
-            !(tcp
-                && (if single { stands(*first) } else { any_listener(config, &name, &endpoint.inputs.name) }))
+            !(tcp && stand_for(&ports, *governed))
         });
         let open: BTreeSet<String> = open.map(|(protocol, ports)| ports_text(protocol, ports)).collect();
         findings.extend(open.into_iter().map(|ports| not_enforced_finding(&name, &ports)));
@@ -204,8 +201,18 @@ fn is_built_in(verdict: &PortVerdict) -> bool {
     }
 }
 
-fn any_listener(config: &Config, name: &str, short: &str) -> bool {
-    config.listeners.iter().any(|listener| listener.endpoint == name || listener.endpoint == short)
+/// The ports of an endpoint that listeners stand for.
+fn listened(config: &Config, name: &str, short: &str) -> BTreeSet<u16> {
+    let own = config.listeners.iter().filter(|l| l.endpoint == name || l.endpoint == short);
+    own.map(|listener| listener.port).collect()
+}
+
+/// What is said of all ports is enforced on those that there are; what names some must find a listener for each.
+fn stand_for(listened: &BTreeSet<u16>, (first, last): (u16, u16)) -> bool {
+    match (first, last) {
+        (0 | 1, u16::MAX) => !listened.is_empty(),
+        (first, last) => (first..=last).all(|port| listened.contains(&port)),
+    }
 }
 
 fn not_enforced_finding(name: &str, ports: &str) -> Finding {
@@ -254,12 +261,17 @@ listener:
 - {endpoint: a, port: 80, bind: "127.0.0.11:8080", upstream: "127.0.0.1:9080"}
 "#;
 
-    /// What is not enforced where `spec` holds for the endpoint `a`.
+    /// What is not enforced where `spec` holds for the endpoint `a`, which has a listener for port 80.
     #[track_caller]
     fn check(spec: &str, expect: &[&str]) {
+        check_on("a", spec, expect);
+    }
+
+    #[track_caller]
+    fn check_on(app: &str, spec: &str, expect: &[&str]) {
         let text = format!(
             "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: p}}\n\
-             spec: {{endpointSelector: {{matchLabels: {{app: a}}}}, {spec}}}\n"
+             spec: {{endpointSelector: {{matchLabels: {{app: {app}}}}}, {spec}}}\n"
         );
         let parsed = policy_model::parse::parse(&text).unwrap();
         let policies = parsed.objects.into_iter().map(|object| match object.judged {
@@ -273,7 +285,11 @@ listener:
         let said: Vec<&str> =
             found.iter().map(|finding| finding.message.split(" is ").next().unwrap()).collect();
         assert_eq!(said, expect, "{found:?}");
-        assert!(found.iter().all(|finding| finding.severity == "error" && finding.subject == "default/a"));
+        assert!(
+            found
+                .iter()
+                .all(|finding| finding.severity == "error" && finding.subject == format!("default/{app}"))
+        );
     }
 
     #[test]
@@ -285,6 +301,26 @@ listener:
     fn other_ports_are_not() {
         check("ingress: [{toPorts: [{ports: [{port: '81', protocol: TCP}]}]}]", &["port 81/TCP"]);
         check("ingress: [{toPorts: [{ports: [{port: '80', protocol: UDP}]}]}]", &["port 80/UDP"]);
+        check(
+            "ingress: [{toPorts: [{ports: [{port: '80', endPort: 81, protocol: TCP}]}]}]",
+            &["ports 80-81/TCP"],
+        );
+    }
+
+    #[test]
+    fn what_is_said_of_all_ports_holds_where_there_are_any() {
+        check("ingress: [{fromEndpoints: [{}]}]", &[]);
+        check("ingress: [{}]", &[]);
+    }
+
+    #[test]
+    fn without_a_listener_nothing_is_enforced() {
+        check_on("b", "ingress: [{}]", &["every port of every protocol"]);
+        check_on(
+            "b",
+            "ingress: [{toPorts: [{ports: [{port: '81', protocol: TCP}]}]}]",
+            &["every port of every protocol"],
+        );
     }
 
     #[test]

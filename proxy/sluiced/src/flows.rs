@@ -8,17 +8,20 @@
 mod filter;
 mod handoff;
 mod l4;
+mod lost;
 mod view;
 
 pub(crate) use filter::FlowFilter;
 pub(crate) use handoff::{Bells, Handoff, Producer, handoff};
 pub(crate) use l4::{L4Outcome, L4Record};
+pub(crate) use lost::Lost;
 
 use policy_model::Snapshot;
 use proxy_core::FlowRecord;
 use proxy_core::api::FlowView;
+use proxy_core::record::Outcome;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
@@ -32,12 +35,14 @@ pub(crate) struct Flows {
     records_max: usize,
     bells: Arc<Bells>,
     /// Lines that a subscriber was too slow for.
-    subscriber_lost: AtomicU64,
+    subscriber_lost: Lost,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     ring: VecDeque<Record>,
+    /// Records are numbered as they come; this is the first one of the ring.
+    first: u64,
     subscribers: Vec<Subscriber>,
 }
 
@@ -56,7 +61,7 @@ struct Subscriber {
 /// Lines that wait for one subscriber.
 const SUBSCRIBER_LINES_MAX: usize = 4096;
 /// Subscribers at once; each costs work for every record.
-const SUBSCRIBERS_MAX: usize = 64;
+pub(crate) const SUBSCRIBERS_MAX: usize = 64;
 
 /// There are as many subscribers as we serve.
 #[derive(Debug)]
@@ -64,39 +69,46 @@ pub(crate) struct TooManySubscribers;
 
 impl Flows {
     pub(crate) fn new(records_max: usize) -> Self {
-        Self {
-            kept: Mutex::default(),
-            records_max,
-            bells: Arc::default(),
-            subscriber_lost: AtomicU64::new(0),
-        }
+        Self { kept: Mutex::default(), records_max, bells: Arc::default(), subscriber_lost: Lost::default() }
     }
 
     pub(crate) fn bells(&self) -> Arc<Bells> {
         Arc::clone(&self.bells)
     }
 
-    pub(crate) fn subscriber_lost(&self) -> u64 {
-        self.subscriber_lost.load(Ordering::Relaxed)
+    pub(crate) fn subscriber_lost(&self) -> &Lost {
+        &self.subscriber_lost
     }
 
-    /// The kept records that pass the filter, oldest first, at most the last `last`.
-    pub(crate) fn recent(&self, filter: &FlowFilter, last: usize, snapshot: &Snapshot) -> Vec<FlowView> {
+    /// Of the records with these numbers those that are still kept and pass the filter, as lines of JSON.
+    pub(crate) fn slice(
+        &self,
+        filter: &FlowFilter,
+        numbers: Range<u64>,
+        snapshot: &Snapshot,
+    ) -> Vec<(u64, Line)> {
         let kept = self.lock();
-        let mut views: Vec<FlowView> = kept
-            .ring
-            .iter()
-            .rev()
-            .map(|record| record.view(snapshot))
-            .filter(|view| filter.passes(view))
-            .take(last)
-            .collect();
-        views.reverse();
+        let index = |number: u64| usize::try_from(number.saturating_sub(kept.first)).unwrap_or(usize::MAX);
+        let (from, to) = (index(numbers.start), index(numbers.end));
+        let records = kept.ring.iter().skip(from).take(to.saturating_sub(from));
+        let numbered = (numbers.start.max(kept.first)..).zip(records);
+        let views = numbered.map(|(number, record)| (number, record.view(snapshot)));
         views
+            .filter(|(_, view)| filter.passes(view))
+            .map(|(number, view)| (number, json_line(&view)))
+            .collect()
     }
 
-    /// Every later record that passes the filter, as a line of JSON.
-    pub(crate) fn subscribe(&self, filter: FlowFilter) -> Result<mpsc::Receiver<Line>, TooManySubscribers> {
+    /// The numbers of the records that are kept.
+    pub(crate) fn numbers(&self) -> Range<u64> {
+        self.lock().numbers()
+    }
+
+    /// Every later record that passes the filter, as a line of JSON; and the numbers of those that are kept now.
+    pub(crate) fn subscribe(
+        &self,
+        filter: FlowFilter,
+    ) -> Result<(Range<u64>, mpsc::Receiver<Line>), TooManySubscribers> {
         let (lines, receiver) = mpsc::channel(SUBSCRIBER_LINES_MAX);
         let mut kept = self.lock();
         kept.subscribers.retain(|subscriber| !subscriber.lines.is_closed());
@@ -104,7 +116,7 @@ impl Flows {
             return Err(TooManySubscribers);
         }
         kept.subscribers.push(Subscriber { filter, lines });
-        Ok(receiver)
+        Ok((kept.numbers(), receiver))
     }
 
     /// Records that did not come from a worker.
@@ -133,14 +145,15 @@ impl Flows {
             log(&record.view(snapshot));
         }
         if !kept.subscribers.is_empty() {
-            self.publish(kept, &record.view(snapshot));
+            self.publish(kept, record.outcome(), &record.view(snapshot));
         }
         let evicted = (kept.ring.len() >= self.records_max).then(|| kept.ring.pop_front()).flatten();
+        kept.first += u64::from(evicted.is_some());
         kept.ring.push_back(record);
         evicted
     }
 
-    fn publish(&self, kept: &mut Kept, view: &FlowView) {
+    fn publish(&self, kept: &mut Kept, outcome: Option<Outcome>, view: &FlowView) {
         let mut line: Option<Line> = None;
         kept.subscribers.retain(|subscriber| {
             if !subscriber.filter.passes(view) {
@@ -151,7 +164,7 @@ impl Flows {
                 Ok(()) => true,
                 Err(mpsc::error::TrySendError::Closed(_)) => false,
                 Err(mpsc::error::TrySendError::Full(_)) => {
-                    let _before = self.subscriber_lost.fetch_add(1, Ordering::Relaxed);
+                    self.subscriber_lost.add(outcome);
                     true
                 }
             }
@@ -163,6 +176,12 @@ impl Flows {
     }
 }
 
+impl Kept {
+    fn numbers(&self) -> Range<u64> {
+        self.first..self.first.saturating_add(u64::try_from(self.ring.len()).unwrap_or(u64::MAX))
+    }
+}
+
 impl Record {
     fn view(&self, snapshot: &Snapshot) -> FlowView {
         match self {
@@ -170,10 +189,18 @@ impl Record {
             Self::L4(record) => view::of_l4(record, snapshot),
         }
     }
+
+    /// `None`: reached without the proxy.
+    fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Flow(record) => Some(record.outcome),
+            Self::L4(_) => None,
+        }
+    }
 }
 
 /// One JSON object and a line feed.
-pub(crate) fn json_line(view: &FlowView) -> Line {
+fn json_line(view: &FlowView) -> Line {
     let mut text = serde_json::to_vec(view).unwrap_or_default();
     text.push(b'\n');
     text.into()
@@ -215,30 +242,34 @@ mod tests {
         }
     }
 
-    fn counts(flows: &Flows, last: usize) -> Vec<u64> {
-        let views = flows.recent(&FlowFilter::default(), last, &Snapshot::default());
-        views.iter().map(|view| view.count).collect()
+    /// Numbers and counts.
+    fn slice(flows: &Flows, numbers: Range<u64>) -> Vec<(u64, u64)> {
+        let lines = flows.slice(&FlowFilter::default(), numbers, &Snapshot::default());
+        let count = |line: &Line| serde_json::from_slice::<FlowView>(line).unwrap().count;
+        lines.iter().map(|(number, line)| (*number, count(line))).collect()
     }
 
     #[test]
     fn the_last_ones_are_kept() {
         let flows = Flows::new(3);
         flows.add_l4((1..=3).map(record), &Snapshot::default());
-        assert_eq!(counts(&flows, 10), [1, 2, 3]);
+        assert_eq!(slice(&flows, flows.numbers()), [(0, 1), (1, 2), (2, 3)]);
         flows.add_l4([record(4)], &Snapshot::default());
-        assert_eq!(counts(&flows, 10), [2, 3, 4]);
-        assert_eq!(counts(&flows, 1), [4]);
+        assert_eq!(flows.numbers(), 1..4);
+        assert_eq!(slice(&flows, 0..3), [(1, 2), (2, 3)]);
+        assert_eq!(slice(&flows, 3..9), [(3, 4)]);
+        assert_eq!(slice(&flows, 0..1), []);
     }
 
     #[test]
     fn a_slow_subscriber_loses_what_it_has_no_room_for() {
         let flows = Flows::new(1);
-        let mut lines = flows.subscribe(FlowFilter::default()).unwrap();
+        let (_numbers, mut lines) = flows.subscribe(FlowFilter::default()).unwrap();
         let max = u64::try_from(SUBSCRIBER_LINES_MAX).unwrap();
         flows.add_l4((1..=max).map(record), &Snapshot::default());
-        assert_eq!(flows.subscriber_lost(), 0);
+        assert_eq!(flows.subscriber_lost().total(), 0);
         flows.add_l4([record(0)], &Snapshot::default());
-        assert_eq!(flows.subscriber_lost(), 1);
+        assert_eq!(flows.subscriber_lost().all(), [("denied", 0), ("ended", 0), ("forwarded", 0), ("l4", 1)]);
         let line = lines.try_recv().unwrap();
         assert_eq!(line.last(), Some(&b'\n'));
         let view: FlowView = serde_json::from_slice(&line).unwrap();
@@ -249,7 +280,7 @@ mod tests {
     fn a_subscriber_gets_what_passes_its_filter() {
         let flows = Flows::new(1);
         let kind = Some("connection".into());
-        let mut lines = flows.subscribe(FlowFilter { kind, ..FlowFilter::default() }).unwrap();
+        let (_numbers, mut lines) = flows.subscribe(FlowFilter { kind, ..FlowFilter::default() }).unwrap();
         flows.add_l4([record(1)], &Snapshot::default());
         assert!(lines.try_recv().is_err());
     }

@@ -7,24 +7,27 @@
 //! INVARIANT: a snapshot is stored only after the kernel was made safe for it, and reported only after every live connection met it.
 //!
 //! Modules, lowest first, each importing only from those before it: clock, settings, state, flows, transport, upstream, shared,
-//! collector, metrics, connections, worker, pump, listener, sockets, findings, kernel, publisher, admin, daemon.
+//! collector, metrics, connections, worker, pump, listener, sockets, findings, kernel, publisher, door, history,
+//! admin, daemon.
 
-mod admin;
 mod clock;
-mod collector;
 mod connections;
-pub mod daemon;
+mod door;
 mod findings;
 mod flows;
-mod kernel;
-mod listener;
-mod metrics;
-mod publisher;
-mod pump;
 mod settings;
-mod shared;
-mod sockets;
 mod state;
 mod transport;
 mod upstream;
+mod shared;
+mod collector;
+mod history;
+mod metrics;
+mod admin;
+mod kernel;
+mod publisher;
 mod worker;
+mod pump;
+mod listener;
+mod sockets;
+pub mod daemon;

@@ -79,13 +79,19 @@ async fn serve(worker: Rc<Worker>, listeners: Vec<(TcpListener, Target)>) -> io:
 
 async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, target: Target) {
     let own = listener.local_addr().ok();
+    let mut failing = false;
     loop {
         match listener.accept().await {
-            Ok((stream, client)) => admit(&worker, stream, client, target, own),
+            Ok((stream, client)) => {
+                failing = false;
+                admit(&worker, stream, client, target, own);
+            }
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {
                 worker.counters.events.accept_failed.add(1);
-                tracing::warn!(%error, "connections can't be accepted");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%error, "connections can't be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

@@ -13,7 +13,8 @@ Examples:
   sluiced --uninstall                         undo everything in the kernel
 
 Signals: SIGHUP reads the node file and the policies again; SIGTERM and SIGINT end it when
-its connections have ended, or after `[limits] drain_ms`. What is enforced in the kernel stays.
+its connections have ended, or after `[limits] drain_ms`; a second one ends it at once. What is
+enforced in the kernel stays.
 
 Exit status: 0 ended by a signal, 1 the node file is not valid, 2 could not start.";
 

@@ -40,6 +40,8 @@ pub(crate) struct Publisher {
     pub(crate) kernel: Option<Kernel>,
     pub(crate) watcher: Watcher,
     pub(crate) policies: watch::Receiver<Arc<PolicySet>>,
+    /// The version of the set that was reported last.
+    pub(crate) heard: u64,
     /// One for each worker: the revision that all of its connections have met.
     pub(crate) settled: Vec<watch::Receiver<u64>>,
     pub(crate) node_addresses: Vec<IpAddr>,
@@ -116,29 +118,37 @@ impl Publisher {
 
     /// Brings what the sources say now into force, where it differs from what is.
     pub(crate) async fn publish(&mut self) -> Result<(), PublishError> {
-        let begun = Instant::now();
         let policies = Arc::clone(&self.policies.borrow_and_update());
         self.report_policies(&policies);
         let inputs = settings::inputs(&self.config, &self.node_addresses, &policies.policies);
-        if self.in_force.as_ref() == Some(&inputs) {
-            return Ok(());
-        }
+        let result = match self.in_force.as_ref() == Some(&inputs) {
+            true => Ok(()),
+            false => self.change(inputs).await,
+        };
+        let error = result.as_ref().err();
+        self.metrics.apply_failed.add(u64::from(error.is_some()));
+        self.findings.set_change(error.map(ToString::to_string));
+        result
+    }
+
+    async fn change(&mut self, inputs: Inputs) -> Result<(), PublishError> {
+        let begun = Instant::now();
         let attempt = match self.attempt.take() {
             Some(attempt) if attempt.inputs == inputs => attempt,
             Some(_) | None => self.resolve(inputs).await?,
         };
-        let result = self.bring_into_force(&attempt.snapshot).await;
-        match &result {
-            Ok(()) => self.report_in_force(attempt, begun),
+        match self.bring_into_force(&attempt.snapshot).await {
+            Ok(()) => {
+                self.report_in_force(attempt, begun);
+                Ok(())
+            }
             Err(error) => {
                 // A half-applied change is the stricter of both; the next one starts from it.
                 self.in_force = None;
                 self.attempt = Some(attempt);
-                self.metrics.apply_failed.add(1);
-                self.findings.set_kernel(Some(error.to_string()));
+                Err(error)
             }
         }
-        result
     }
 
     /// The next revision, with its numbers on disk.
@@ -213,8 +223,12 @@ impl Publisher {
         self.shared.flows.add_l4(records, snapshot);
     }
 
-    fn report_policies(&self, set: &PolicySet) {
+    /// Each set once, however often it is tried.
+    fn report_policies(&mut self, set: &PolicySet) {
         use policy_watch::Instead;
+        if std::mem::replace(&mut self.heard, set.version) == set.version {
+            return;
+        }
         let refused = set.reports.iter().filter(|report| report.instead != Instead::AsWritten);
         self.metrics.policies_refused.store(refused.clone().count(), Ordering::Relaxed);
         self.findings.set_policies(set);
@@ -232,7 +246,6 @@ impl Publisher {
 
     fn report_in_force(&mut self, attempt: Attempt, begun: Instant) {
         let Attempt { inputs, snapshot, diagnostics } = attempt;
-        self.findings.set_kernel(None);
         self.findings.set_resolve(&diagnostics);
         self.findings.set_enforcement(findings::not_enforced(&self.config, &snapshot));
         self.metrics.apply_seconds.observe(begun.elapsed().as_secs_f64());

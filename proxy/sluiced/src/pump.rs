@@ -103,6 +103,8 @@ const TURNS_MAX: usize = 16;
 const QUEUE_BYTES_MAX: usize = 256 * 1024;
 /// A connection that came ahead of its snapshot waits this long for it.
 const SNAPSHOT_WAIT_NS_MAX: u64 = 1_000_000_000;
+/// A peer that is not read is asked this often whether it is still there.
+const ASK_UNREAD_EVERY_NS: u64 = 5_000_000_000;
 /// What was promised to a client before an abort may take this long to be taken.
 const LAST_WORD_NS_MAX: u64 = 2_000_000_000;
 
@@ -178,6 +180,7 @@ impl Hot {
 
 impl Connection {
     fn poll(&mut self, env: &mut Env<'_, '_>) -> Poll<()> {
+        (self.from_client.parked, self.from_server.parked) = (false, false);
         for _ in 0..TURNS_MAX {
             let turn = match self.phase {
                 Phase::Waiting => self.open(env),
@@ -240,9 +243,47 @@ impl Connection {
         if self.phase != Phase::Live || busy {
             return Turn::Again;
         }
-        match self.may_close(env) {
-            true => Turn::Over,
+        if self.may_close(env) {
+            return Turn::Over;
+        }
+        match self.ask_unread(env) {
+            true => Turn::Again,
             false => Turn::Idle,
+        }
+    }
+
+    /// That a peer is gone is told by reading. Whoever is not read is asked now and then, or a connection whose other side
+    /// neither takes nor sends anything would be held for nobody, for ever.
+    fn ask_unread(&mut self, env: &mut Env<'_, '_>) -> bool {
+        let sides = [Side::Client, Side::Server];
+        if !sides.into_iter().any(|side| self.is_unread(side)) {
+            self.timer.set_own(u64::MAX);
+            return false;
+        }
+        let next = env.now.mono_ns.saturating_add(ASK_UNREAD_EVERY_NS);
+        if self.timer.own() == u64::MAX {
+            self.timer.set_own(next);
+        }
+        if !self.timer.own_is_due(env) {
+            return false;
+        }
+        self.timer.set_own(next);
+        for side in sides {
+            let gone = |transport: &mut Transport| transport.is_gone();
+            if self.is_unread(side) && transport(&mut self.client, &mut self.server, side).is_some_and(gone) {
+                self.ended(env, side, End::Reset);
+            }
+        }
+        true
+    }
+
+    /// What a server sent before its FIN is whole whatever becomes of it; a client that has sent its FIN still wants its answer.
+    fn is_unread(&self, side: Side) -> bool {
+        match side {
+            Side::Client => self.half(side).ended || !self.may_take(side),
+            Side::Server => {
+                matches!(self.server, Server::Open(_)) && !self.half(side).ended && !self.may_take(side)
+            }
         }
     }
 
@@ -308,15 +349,20 @@ impl Connection {
     }
 
     fn read(&mut self, env: &mut Env<'_, '_>, side: Side) -> bool {
-        if self.half(side).ended || !self.may_take(side) {
+        let half = self.half(side);
+        if half.ended || half.parked || !self.may_take(side) {
             return false;
         }
         if let Some(busy) = self.splice(env, side) {
+            self.half_mut(side).parked = !busy;
             return busy;
         }
         let Some(transport) = transport(&mut self.client, &mut self.server, side) else { return false };
         let read = match transport.poll_read(env.task, &mut env.hot.buffer) {
-            Poll::Pending => return false,
+            Poll::Pending => {
+                self.half_mut(side).parked = true;
+                return false;
+            }
             Poll::Ready(read) => read,
         };
         match read {

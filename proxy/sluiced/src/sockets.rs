@@ -66,26 +66,32 @@ fn target(config: &Config, listener: &config_node::Listener) -> anyhow::Result<T
 }
 
 /// Two descriptors a connection: as many connections as those allow, at most those that are configured.
-pub(crate) fn raise_descriptor_limit(connections: usize) -> usize {
+pub(crate) fn raise_descriptor_limit(connections: usize) -> anyhow::Result<usize> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let wanted =
         u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(DESCRIPTORS_OWN);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= wanted);
     if enough(current) {
-        return connections;
+        return Ok(connections);
     }
     let raised = maximum.map_or(wanted, |maximum| maximum.min(wanted));
     let set = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum });
     let has = if set.is_ok() { Some(raised) } else { current };
     if enough(has) {
-        return connections;
+        return Ok(connections);
     }
-    let possible = has.unwrap_or(wanted).saturating_sub(DESCRIPTORS_OWN) / 2;
+    let has = has.unwrap_or(wanted);
+    let possible = has.saturating_sub(DESCRIPTORS_OWN) / 2;
+    if possible == 0 {
+        anyhow::bail!(
+            "an RLIMIT_NOFILE of {has} leaves no descriptors for connections: it takes {DESCRIPTORS_OWN}, and 2 for each"
+        );
+    }
     tracing::warn!(
         configured = connections,
         possible,
         "[limits] connections is more than the process has descriptors for: raise its RLIMIT_NOFILE"
     );
-    usize::try_from(possible).unwrap_or(connections)
+    Ok(usize::try_from(possible).unwrap_or(connections))
 }

@@ -91,6 +91,12 @@ impl Transport {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether the connection is dead, for whoever does not read it. Told once.
+    pub(crate) fn is_gone(&self) -> bool {
+        let Self::Tcp(stream) = self;
+        !matches!(stream.take_error(), Ok(None))
+    }
+
     /// Sends FIN.
     pub(crate) fn finish(&self) -> io::Result<()> {
         let Self::Tcp(stream) = self;

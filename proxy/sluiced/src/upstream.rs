@@ -50,6 +50,7 @@ fn unbound(to: std::net::SocketAddr) -> io::Result<socket2::Socket> {
     let domain = socket2::Domain::for_address(to);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
     socket.set_nonblocking(true)?;
+    redirect::sockets::keep_alive(&socket)?;
     Ok(socket)
 }
 

@@ -101,7 +101,7 @@ impl Worker {
     pub(crate) fn record(&self, hot: &mut Hot, record: Box<FlowRecord>) {
         self.counters.count(&record);
         if let Err(lost) = hot.producer.send(record) {
-            self.counters.records_lost.add(1);
+            self.counters.records_lost.add(Some(lost.0.outcome));
             hot.scratch.spare.push(lost.0);
         }
         if hot.scratch.spare.len() < SPARE_RECORDS_MIN {

@@ -1,9 +1,10 @@
-//! What `docs/policy.md` says of policies, put to the program.
+//! What `docs/policy.md` and the examples say, put to the program.
 
-use crate::run::sluice_reading;
+use crate::run::{Place, sluice, sluice_reading};
 use std::process::Output;
 
 const PAGE: &str = include_str!("../../../../docs/policy.md");
+const NODE_FILE: &str = include_str!("../../../../examples/node/node.toml");
 
 fn check_text(text: &str) -> Output {
     sluice_reading(text, &["policy", "check", "-"])
@@ -59,6 +60,26 @@ fn refusals_are_as_the_table_says() {
                 && (line.contains("not supported") || line.contains(&format!("`{field}`")))
         });
         assert!(by_name, "{row}: {told}");
+    }
+}
+
+/// As it stands, and with every default that it mentions written out.
+#[test]
+fn the_node_file_is_valid() {
+    let place = Place::new();
+    let is_setting = |line: &str| {
+        line.starts_with('[') || line.split_once(" = ").is_some_and(|(name, _)| !name.contains(' '))
+    };
+    let shown = |line: &str| match line.strip_prefix("# ") {
+        Some(setting) if is_setting(setting) => setting.to_owned(),
+        Some(_) | None => line.to_owned(),
+    };
+    let written_out: Vec<String> = NODE_FILE.lines().map(shown).collect();
+    assert!(written_out.iter().any(|line| line.starts_with("[limits]")), "{written_out:?}");
+    for text in [NODE_FILE, &written_out.join("\n")] {
+        place.write("node.toml", text);
+        let output = sluice(&["config", "check", &place.path("node.toml")]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
     }
 }
 

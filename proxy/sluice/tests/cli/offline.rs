@@ -220,16 +220,19 @@ fn node_files() {
 /// `sluiced` is looked for on PATH too; here it is a script that tells how it was called.
 #[test]
 fn uninstall_is_the_daemon_s() {
-    use std::os::unix::fs::PermissionsExt;
+    const MAKE: &str =
+        r#"cp "$1" sluice; printf '#!/bin/sh\necho "$@"\nexit 1\n' >sluiced; chmod +x sluiced"#;
     let place = Place::new();
-    place.write("bin/sluiced", "#!/bin/sh\necho \"$@\"\nexit 1\n");
-    let script = place.path("bin/sluiced");
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let _bytes = std::fs::copy(env!("CARGO_BIN_EXE_sluice"), place.path("bin/sluice")).unwrap();
+    place.write("bin/here", "");
+    // Another process writes the programs: one that a parallel test's fork still holds open for writing could not be run.
+    let mut shell = Command::new("sh");
+    let made =
+        shell.args(["-ec", MAKE, "sh", env!("CARGO_BIN_EXE_sluice")]).current_dir(place.path("bin")).status();
+    assert!(made.unwrap().success());
     let run = |arguments: &[&str]| Command::new(place.path("bin/sluice")).args(arguments).output().unwrap();
     check("uninstall.txt", 1, &run(&["uninstall"]));
     check("uninstall-config.txt", 1, &run(&["uninstall", "--config", "/x/node.toml"]));
-    std::fs::remove_file(script).unwrap();
+    std::fs::remove_file(place.path("bin/sluiced")).unwrap();
     let output =
         Command::new(place.path("bin/sluice")).arg("uninstall").env("PATH", "/nowhere").output().unwrap();
     no_answer(

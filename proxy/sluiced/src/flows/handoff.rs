@@ -94,3 +94,50 @@ impl Handoff {
         drop(self.spare.try_send(record));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policy_model::snapshot::Direction;
+    use proxy_core::record::{ClientAddr, OrigDst, Outcome};
+
+    fn record() -> Box<FlowRecord> {
+        let address = "10.0.0.1:1".parse().unwrap();
+        Box::new(FlowRecord {
+            unix_ns: 0,
+            client: ClientAddr(address),
+            destination: OrigDst(address),
+            source: None,
+            target: None,
+            direction: Direction::Ingress,
+            outcome: Outcome::Forwarded,
+            reason: None,
+            rule: None,
+            revision: 0,
+            http: None,
+            bytes_up: 0,
+            bytes_down: 0,
+            latency_ns: 0,
+        })
+    }
+
+    #[test]
+    fn as_many_wait_as_may_and_no_more() {
+        let (producer, handoff) = handoff(Arc::default());
+        for _ in 0..WAITING_MAX {
+            producer.send(record()).unwrap();
+        }
+        assert!(producer.send(record()).is_err());
+        assert!(handoff.take().is_some());
+        producer.send(record()).unwrap();
+        assert_eq!(std::iter::from_fn(|| handoff.take()).count(), WAITING_MAX);
+    }
+
+    #[test]
+    fn boxes_travel_back() {
+        let (producer, handoff) = handoff(Arc::default());
+        producer.send(record()).unwrap();
+        handoff.give_back(handoff.take().unwrap());
+        assert_eq!(producer.spare().count(), 1);
+    }
+}

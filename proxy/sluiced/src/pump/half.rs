@@ -18,6 +18,8 @@ pub(super) struct Half {
     pub(super) blocked: bool,
     /// Nothing more can be read.
     pub(super) ended: bool,
+    /// There was nothing to read when this poll asked: the task is woken once there is, and need not ask again.
+    pub(super) parked: bool,
     /// Nothing more will be written to the other side.
     pub(super) finish: Finish,
     pub(super) broken: Broken,
@@ -71,6 +73,11 @@ impl Half {
     /// Nothing waits for the other side.
     pub(super) fn is_drained(&self) -> bool {
         self.held.as_ref().is_none_or(|held| held.queue.is_empty() && held.pipe.is_none())
+    }
+
+    /// There is something to send to the other side, or to be told of it.
+    pub(super) fn needs_flush(&self) -> bool {
+        self.finish == Finish::Wanted || self.broken != Broken::No || !self.is_drained()
     }
 
     pub(super) fn keep(&mut self, bytes: &[u8]) {

@@ -28,7 +28,10 @@ impl Connection {
                 Step::Finish { to } => self.finish(env, to),
                 Step::Forward { to, range } => self.write(env, to, input.get(range).unwrap_or_default()),
                 Step::Record(record) => env.worker.record(env.hot, record),
-                Step::Reset => self.phase = Phase::Aborted,
+                Step::Reset => {
+                    self.phase = Phase::Aborted;
+                    self.timer.clear();
+                }
                 Step::Send { to, bytes } => self.write(env, to, bytes.as_bytes()),
                 Step::Splice { from, bytes } => self.half_mut(from).splice += bytes,
                 Step::Swallow { from, bytes } => self.half_mut(from).swallow += bytes,
@@ -89,6 +92,9 @@ impl Connection {
     /// Sends what is queued for this side, then its FIN, and tells the session where the side is dead.
     /// Returns whether anything happened.
     pub(super) fn flush(&mut self, env: &mut Env<'_, '_>, to: Side) -> bool {
+        if !self.half(to.other()).needs_flush() {
+            return false;
+        }
         let sent = self.send_queued(env, to);
         sent | self.notice_broken(env, to)
     }

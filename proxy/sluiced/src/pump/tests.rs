@@ -97,6 +97,22 @@ fn a_dropped_connection_is_recorded_and_cut() {
     });
 }
 
+#[test]
+fn a_client_that_is_gone_is_noticed_while_the_server_takes_nothing() {
+    run(async |node| {
+        let (mut client, mut server) = node.connect().await;
+        let pump = node.start(&mut client).await;
+        let _unread = server.accept().await;
+        let tick = std::time::Duration::from_millis(1);
+        while let Ok(sent) = tokio::time::timeout(tick, client.stream().write(&[0; 65_536])).await {
+            assert!(sent.unwrap() > 0);
+        }
+        client.reset();
+        pump.await.unwrap();
+        assert_eq!(node.handoff.take().unwrap().reason, Some(Reason::ClientReset));
+    });
+}
+
 /// A worker without a thread, at revision 1, which allows everything.
 struct Node {
     shared: Arc<Shared>,
@@ -169,6 +185,11 @@ impl Node {
 impl Client {
     fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
+    }
+
+    /// Closes with RST.
+    fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 }
 

@@ -31,6 +31,11 @@ impl Timer {
         self.own = at;
     }
 
+    /// Nobody waits any more.
+    pub(super) fn clear(&mut self) {
+        (self.session, self.own) = (u64::MAX, u64::MAX);
+    }
+
     pub(super) fn own(&self) -> u64 {
         self.own
     }
@@ -66,8 +71,11 @@ impl Timer {
                 Some(sleep) => sleep.as_mut().reset(at),
                 None => self.sleep = Some(Box::pin(tokio::time::sleep_until(at))),
             }
+            self.poll(env, next);
+        } else if self.set <= env.now.mono_ns {
+            // Before that it can't have fired: polls of a connection that is not late cost nothing here.
+            self.poll(env, next);
         }
-        self.poll(env, next);
     }
 
     fn poll(&mut self, env: &mut Env<'_, '_>, next: u64) {

@@ -81,6 +81,27 @@ fn a_broken_node_file_changes_nothing_and_is_reported() {
 }
 
 #[test]
+fn a_change_that_can_t_be_saved_is_not_in_force_and_says_so() {
+    let backend = Backend::start();
+    let mut daemon = Daemon::start(&plan(&backend, OK));
+    let before = daemon.revision;
+    // As good as a full disk: the next revision can't be written.
+    let obstacle = daemon.state().join("revision.next");
+    fs::create_dir(&obstacle).unwrap();
+    daemon.write_policy("a.yaml", L7);
+    let _warning = daemon.wait_for("a change of policy is not in force");
+    let status = daemon.get("/v1/status");
+    assert_eq!((&status["ok"], &status["revision"]), (&false.into(), &before.into()));
+    let message = status["findings"][0]["message"].as_str().unwrap();
+    assert!(message.starts_with("the last change is not in force: ") && message.contains("revision"));
+    assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 200);
+    fs::remove_dir(obstacle).unwrap();
+    assert_eq!(daemon.wait_for_revision(), before + 1);
+    assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 403);
+    assert_eq!(daemon.get("/v1/status")["ok"], true);
+}
+
+#[test]
 fn a_change_that_changes_nothing_is_no_revision() {
     let backend = Backend::start();
     let mut daemon = Daemon::start(&plan(&backend, OK));

@@ -8,3 +8,5 @@ mod life;
 mod policy;
 #[cfg(test)]
 mod streams;
+#[cfg(test)]
+mod totals;

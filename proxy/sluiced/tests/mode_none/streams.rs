@@ -252,6 +252,20 @@ fn a_drain_that_runs_out_cuts_what_is_left() {
 }
 
 #[test]
+fn a_drain_ends_at_once_when_told_again() {
+    let server = Script::start();
+    let mut daemon = start(server.address, "drain_ms = 3600000");
+    let mut client = daemon.connect(Daemon::TIEFIGHTER);
+    client.request("GET", "/ok");
+    let mut stream = server.accept();
+    let _head = read_head(&mut stream);
+    daemon.signal(Signal::TERM);
+    let _draining = daemon.wait_for("draining");
+    assert_eq!(daemon.terminate().status, Some(0));
+    assert!(client.end() != Ok(()), "the client must not take the cut for an end");
+}
+
+#[test]
 fn a_hostile_client_that_reads_nothing_is_held_back() {
     let backend = Backend::start();
     let policies = vec![("a.yaml", L7.to_owned())];

@@ -131,6 +131,10 @@ impl Daemon {
         self.directory.join("policies").join(name)
     }
 
+    pub(crate) fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
     pub(crate) fn node_file(&self) -> PathBuf {
         self.directory.join("node.toml")
     }

@@ -127,7 +127,9 @@ fn hostile(c: &mut Criterion) {
 fn compile(c: &mut Criterion) {
     let mut group = c.benchmark_group("compile");
     for (kind, rule, _) in KINDS {
-        for count in [1_000, 10_000] {
+        // Ten thousand that begin with a pattern take seconds: known from one run, not worth twenty of each.
+        let counts: &[usize] = if kind == "leading" { &[1_000] } else { &[1_000, 10_000] };
+        for &count in counts {
             let rules = http_rules(count, rule);
             let _group = group.bench_function(BenchmarkId::new(kind, count), |b| {
                 b.iter_with_large_drop(|| compiled(rules.clone()));

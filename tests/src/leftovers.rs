@@ -1,6 +1,6 @@
 //! What a process that was killed could not remove: namespaces, pins and directories are named after its pid.
 
-use crate::netns;
+use crate::commands;
 use anyhow::Result;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, kill_process_group, waitpid};
 use std::ffi::OsStr;
@@ -33,7 +33,7 @@ pub fn pin_directory(name: &str) -> Result<PathBuf> {
     static MOUNT: Mutex<()> = Mutex::new(());
     let _one_at_a_time = MOUNT.lock().unwrap_or_else(PoisonError::into_inner);
     if !std::fs::read_to_string("/proc/mounts")?.lines().any(|mount| mount.contains(" /sys/fs/bpf bpf ")) {
-        netns::run(&["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"])?;
+        commands::run(&["mount", "-t", "bpf", "bpf", "/sys/fs/bpf"])?;
     }
     Ok(Path::new("/sys/fs/bpf").join(name))
 }
@@ -121,7 +121,7 @@ fn process(pid: u32) -> Option<Pid> {
 
 fn remove(of: impl Fn(u32) -> bool) {
     for namespace in names_in(Path::new("/run/netns"), &of) {
-        let _result = netns::run(&["ip", "netns", "del", &namespace]);
+        let _result = commands::run(&["ip", "netns", "del", &namespace]);
     }
     for place in [PathBuf::from("/sys/fs/bpf"), std::env::temp_dir()] {
         for name in names_in(&place, &of) {

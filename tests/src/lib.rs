@@ -6,6 +6,7 @@
 //! INVARIANT: traffic stays on loopback or between the namespaces made here; only processes started here are ended.
 
 pub mod binaries;
+pub mod commands;
 pub mod leftovers;
 pub mod netns;
 pub mod pods;

@@ -1,10 +1,10 @@
 //! Network namespaces: made, entered, removed.
 
+use crate::commands::run;
 use crate::leftovers;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::os::fd::AsFd;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 /// A named network namespace; removed when dropped.
@@ -73,23 +73,4 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         let _result = run(&["ip", "netns", "del", &self.name]);
     }
-}
-
-/// Runs a command to its end.
-///
-/// # Errors
-/// It can't be started, or exits with anything but 0; the message carries what it printed.
-pub fn run(words: &[&str]) -> Result<()> {
-    let (program, arguments) = words.split_first().context("an empty command")?;
-    // In a group of its own: the terminal's Ctrl-C is for who runs it.
-    let mut command = Command::new(program);
-    let _: &mut Command = command.args(arguments).process_group(0);
-    let output = command.output().with_context(|| (*program).to_owned())?;
-    ensure!(
-        output.status.success(),
-        "`{}` failed: {}",
-        words.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(())
 }

@@ -1,7 +1,8 @@
 //! A node and its pods: veth pairs, one address of each family a pod, routes as a CNI would set them.
 
+use crate::commands::run;
 use crate::leftovers;
-use crate::netns::{Namespace, run};
+use crate::netns::Namespace;
 use anyhow::Result;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -99,6 +99,46 @@ fn every_file_opens_with_what_it_is_and_stays_short() {
 }
 
 #[test]
+fn modules_import_from_modules_above_them() {
+    for (path, text) in sources(root()).iter().filter(|(path, _)| path.ends_with("src/lib.rs")) {
+        let folder = path.parent().unwrap();
+        let names: Vec<&str> = text.lines().filter_map(module).filter(|name| *name != "tests").collect();
+        for (index, name) in names.iter().enumerate() {
+            let below: BTreeSet<&str> = names.iter().skip(index + 1).copied().collect();
+            let own = [folder.join(format!("{name}.rs")), folder.join(name)];
+            for (file, text) in
+                sources(folder).iter().filter(|(file, _)| own.iter().any(|own| file.starts_with(own)))
+            {
+                let code = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+                let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+                let imported = code.flat_map(|line| line.split("crate::").skip(1)).flat_map(first_names);
+                for name in imported.filter(|_| !is_table(file)) {
+                    assert!(
+                        !below.contains(name),
+                        "{} imports from `{name}`, which stands below it",
+                        file.display()
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What `a::b` or `{a, b}` at the start of a text names first.
+fn first_names(text: &str) -> Vec<&str> {
+    let is_end = |c: char| !c.is_alphanumeric() && c != '_';
+    match text.strip_prefix('{') {
+        Some(group) => group.split('}').next().unwrap().split(is_end).collect(),
+        None => text.split(is_end).take(1).collect(),
+    }
+}
+
+/// The name of the module that a line of a `lib.rs` declares.
+fn module(line: &str) -> Option<&str> {
+    line.strip_prefix("pub ").unwrap_or(line).strip_prefix("mod ")?.strip_suffix(';')
+}
+
+#[test]
 fn unsafe_lives_in_the_redirect_crates_only() {
     for (path, text) in sources(root()) {
         let inside = path.starts_with(root().join("redirect-bpf"));

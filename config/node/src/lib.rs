@@ -9,12 +9,12 @@
 //!
 //! INVARIANT: what the shipped JSON Schema says and what [`read`] checks are one thing: the types of `raw`.
 
-mod convert;
 mod format;
 mod raw;
-mod shape;
 mod suggest;
 mod tree;
+mod convert;
+mod shape;
 
 use core::fmt;
 use core::net::{IpAddr, SocketAddr};

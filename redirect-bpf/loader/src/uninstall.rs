@@ -92,7 +92,8 @@ fn unmount_bpffs(settings: &Settings) -> Result<Option<String>, Error> {
     }
     // Names with a dot are the kernel's own: it puts two files into every new BPF file system, and lets nobody else use one.
     let others = file_names(Path::new(BPFFS_DEFAULT))?.iter().any(|name| !name.contains('.'));
-    let unmounted = !others && unmount(BPFFS_DEFAULT, UnmountFlags::empty()).is_ok();
+    // Detached: a descriptor that a child of another thread holds until its exec must not keep an empty file system mounted.
+    let unmounted = !others && unmount(BPFFS_DEFAULT, UnmountFlags::DETACH).is_ok();
     fs::remove_file(&file).map_err(Error::file("remove", file))?;
     Ok(unmounted.then(|| format!("unmounted {BPFFS_DEFAULT}")))
 }

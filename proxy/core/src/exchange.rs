@@ -115,27 +115,11 @@ impl Exchanges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{ClientAddr, OrigDst, Outcome};
-    use policy_model::snapshot::Direction;
+    use crate::record::{ClientAddr, OrigDst};
 
     fn exchange(started_ns: u64) -> Exchange {
         let address = "10.0.0.1:1".parse().unwrap();
-        let record = FlowRecord {
-            unix_ns: 0,
-            client: ClientAddr(address),
-            destination: OrigDst(address),
-            source: None,
-            target: None,
-            direction: Direction::Ingress,
-            outcome: Outcome::Forwarded,
-            reason: None,
-            rule: None,
-            revision: 0,
-            http: None,
-            bytes_up: 0,
-            bytes_down: 0,
-            latency_ns: 0,
-        };
+        let record = FlowRecord::new(ClientAddr(address), OrigDst(address));
         Exchange {
             record: Box::new(record),
             started_ns,

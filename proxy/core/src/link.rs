@@ -68,21 +68,14 @@ impl Link {
     }
 
     fn fresh(&self) -> FlowRecord {
+        let record = FlowRecord::new(ClientAddr(self.client.into()), OrigDst(self.destination.into()));
         FlowRecord {
             unix_ns: self.opened_unix_ns,
-            client: ClientAddr(self.client.into()),
-            destination: OrigDst(self.destination.into()),
             source: Some(Arc::clone(&self.policy.source)),
             target: Some(Arc::clone(&self.policy.destination)),
             direction: self.direction,
-            outcome: Outcome::Forwarded,
-            reason: None,
-            rule: None,
             revision: self.policy.revision,
-            http: None,
-            bytes_up: 0,
-            bytes_down: 0,
-            latency_ns: 0,
+            ..record
         }
     }
 

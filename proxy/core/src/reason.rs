@@ -315,6 +315,14 @@ mod tests {
     }
 
     #[test]
+    fn the_reference_is_complete() {
+        let row = |reason: &Reason| format!("| `{}` | {} |\n", reason.name(), reason.about());
+        let table: String = Reason::ALL.iter().map(row).collect();
+        let reference = include_str!("../../../docs/reasons.md");
+        assert!(reference.contains(&table), "docs/reasons.md should hold this table:\n{table}");
+    }
+
+    #[test]
     fn the_models_reasons_keep_their_names() {
         for reason in DenyReason::ALL {
             assert_eq!(Reason::from(*reason).name(), reason.name());

@@ -50,6 +50,29 @@ pub struct FlowRecord {
     pub latency_ns: u64,
 }
 
+impl FlowRecord {
+    /// Of a connection of which only its ends are known.
+    #[must_use]
+    pub fn new(client: ClientAddr, destination: OrigDst) -> Self {
+        Self {
+            unix_ns: 0,
+            client,
+            destination,
+            source: None,
+            target: None,
+            direction: Direction::Ingress,
+            outcome: Outcome::Forwarded,
+            reason: None,
+            rule: None,
+            revision: 0,
+            http: None,
+            bytes_up: 0,
+            bytes_down: 0,
+            latency_ns: 0,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Outcome {
     /// Refused: a request was answered by us, a connection was reset before anything was forwarded.

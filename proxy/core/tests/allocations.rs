@@ -7,11 +7,8 @@
 
 use policy_model::identity::Numbers;
 use policy_model::inputs::{EndpointInputs, Inputs};
-use policy_model::rule::{
-    Entry, HttpMatch, HttpRule, L7, ObjectKind, ObjectName, Peers, Policy, Port, PortMatch, PortRule, Ports,
-    Protocol, Rule, Section, Subject,
-};
-use policy_model::selector::Selector;
+use policy_model::labels::Label;
+use policy_model::parse::{Judged, parse};
 use policy_model::{Snapshot, resolve};
 use proxy_core::limits::{Http, Limits};
 use proxy_core::record::{ClientAddr, Now, OrigDst};
@@ -58,6 +55,16 @@ const LIMITS: Limits = Limits {
     swallow_ns_max: 10_000,
     dial_ns_max: 10_000,
 };
+
+/// Everybody may ask the server for paths that begin with `/ok`.
+const POLICY: &str = r#"
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: rule1, namespace: default}
+spec:
+  endpointSelector: {}
+  ingress: [{toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: [{path: "/ok.*"}]}}]}]
+"#;
 
 const GET: &str = "GET /ok/1?q=2 HTTP/1.1\r\nHost: a\r\nAccept: */*\r\nUser-Agent: x\r\n\r\n";
 const POST: &str = "POST /ok HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
@@ -117,43 +124,17 @@ fn worker() -> (Worker, Session) {
 }
 
 fn snapshot() -> Snapshot {
-    let rule = HttpMatch { path: Some("/ok.*".into()), ..HttpMatch::default() };
-    let policies = vec![Arc::new(policy(&[rule]))];
+    let Judged::Accepted { policy, .. } = parse(POLICY).unwrap().objects.remove(0).judged else { panic!() };
     let endpoint = EndpointInputs {
         name: "server".into(),
         namespace: "default".into(),
         interface: None,
         addresses: vec!["10.0.0.2".parse().unwrap()],
-        labels: std::iter::empty().collect(),
+        labels: [Label::new("k8s", "io.kubernetes.pod.namespace", "default")].into_iter().collect(),
         named_ports: BTreeMap::new(),
     };
-    let inputs = Inputs { endpoints: vec![endpoint], policies, ..Inputs::default() };
+    let inputs = Inputs { endpoints: vec![endpoint], policies: vec![Arc::new(policy)], ..Inputs::default() };
     resolve(None, &inputs, &mut Numbers::default(), 1).0
-}
-
-/// Everybody may connect to port 80 of everything, with requests that match one of `rules`.
-fn policy(rules: &[HttpMatch]) -> Policy {
-    let rules = rules.iter().map(|matches| HttpRule {
-        path: "ingress[0].toPorts[0].rules.http[0]".into(),
-        matches: matches.clone(),
-        unjudgeable: false,
-    });
-    let port = PortMatch { protocol: Protocol::TCP, port: Port::Range(80, 80) };
-    let ports =
-        PortRule { path: "ingress[0].toPorts[0]".into(), ports: vec![port], l7: L7::Http(rules.collect()) };
-    let entry = Entry { path: "ingress[0]".into(), peers: Peers::Any, ports: Ports::Of(vec![ports]) };
-    let rule = Rule {
-        path: "spec".into(),
-        subject: Subject::Endpoints(Selector::default()),
-        ingress: Section { default_deny: true, allow: vec![entry], deny: Vec::new() },
-        egress: Section::default(),
-        description: None,
-        labels: std::iter::empty().collect(),
-        printed: serde_json::Value::Null,
-    };
-    let kind = ObjectKind::CiliumNetworkPolicy;
-    let name = ObjectName { kind, namespace: Some("default".into()), name: "rule1".into() };
-    Policy { name, rules: vec![rule] }
 }
 
 /// Exchanges of one kind, after some that warm the worker up.

@@ -3,7 +3,7 @@
 //! The main thread has more to do than this, and there may be a million records and a hundred readers: a piece is made when
 //! the one before it was taken.
 
-use crate::flows::{FlowFilter, Line};
+use crate::flows::{FlowFilter, Line, json_line};
 use crate::shared::Shared;
 use futures_util::stream::{self, Stream};
 use policy_model::Snapshot;
@@ -41,9 +41,9 @@ pub(crate) async fn lines(
             }
             yield_now().await;
             let to = from.saturating_add(PIECE_RECORDS).min(end);
-            let lines = shared.flows.slice(&filter, from..to, &snapshot);
-            let piece: Vec<u8> = lines.iter().flat_map(|(_number, line)| line.iter().copied()).collect();
-            Some((piece.into(), to))
+            let views = shared.flows.slice(&filter, from..to, &snapshot);
+            let lines: Vec<Line> = views.iter().map(|(_number, view)| json_line(view)).collect();
+            Some((lines.concat().into(), to))
         }
     })
 }
@@ -57,7 +57,7 @@ async fn start(shared: &Shared, question: &Question, snapshot: &Snapshot) -> u64
         let from = before.saturating_sub(PIECE_RECORDS).max(numbers.start);
         let passing = shared.flows.slice(filter, from..before, snapshot);
         match passing.len().checked_sub(left).and_then(|index| passing.get(index)) {
-            Some((number, _line)) => return *number,
+            Some((number, _view)) => return *number,
             None => left = left.saturating_sub(passing.len()),
         }
         before = from;

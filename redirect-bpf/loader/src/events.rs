@@ -202,6 +202,16 @@ mod tests {
     };
 
     #[test]
+    fn every_reason_is_in_the_reference() {
+        let reference = include_str!("../../../docs/reasons.md");
+        let (_, packets) = reference.split_once("kernel programs drop").unwrap();
+        let reasons = DropReason::ALL.iter().map(|(_, reason)| *reason).chain([DropReason::Unnamed]);
+        for reason in reasons {
+            assert!(packets.contains(&format!("| `{}` |", reason.name())), "{} is missing", reason.name());
+        }
+    }
+
+    #[test]
     fn an_event_tells_addresses_time_and_reason() {
         let told = kernel_event(&EVENT, 1_000);
         assert_eq!(told.source, "10.0.0.1:40000".parse().unwrap());

@@ -98,27 +98,11 @@ impl Handoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use policy_model::snapshot::Direction;
-    use proxy_core::record::{ClientAddr, OrigDst, Outcome};
+    use proxy_core::record::{ClientAddr, OrigDst};
 
     fn record() -> Box<FlowRecord> {
         let address = "10.0.0.1:1".parse().unwrap();
-        Box::new(FlowRecord {
-            unix_ns: 0,
-            client: ClientAddr(address),
-            destination: OrigDst(address),
-            source: None,
-            target: None,
-            direction: Direction::Ingress,
-            outcome: Outcome::Forwarded,
-            reason: None,
-            rule: None,
-            revision: 0,
-            http: None,
-            bytes_up: 0,
-            bytes_down: 0,
-            latency_ns: 0,
-        })
+        Box::new(FlowRecord::new(ClientAddr(address), OrigDst(address)))
     }
 
     #[test]

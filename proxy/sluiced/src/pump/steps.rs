@@ -5,7 +5,6 @@ use super::{Connection, Ends, Env, Phase, Server, transport};
 use crate::upstream;
 use crate::worker::{Hot, Worker};
 use policy_model::Snapshot;
-use policy_model::snapshot::Direction;
 use proxy_core::record::{FlowRecord, Now, Outcome};
 use proxy_core::session::End;
 use proxy_core::{Reason, Side, Step};
@@ -253,19 +252,12 @@ impl Worker {
         let identity = |address| Some(Arc::clone(snapshot.identity_of(address)));
         let record = FlowRecord {
             unix_ns: now.unix_ns,
-            client: ends.client,
-            destination: ends.destination,
             source: identity(ends.client.0.ip()),
             target: identity(ends.destination.0.ip()),
-            direction: Direction::Ingress,
             outcome: Outcome::Denied,
             reason: Some(reason),
-            rule: None,
             revision: snapshot.revision(),
-            http: None,
-            bytes_up: 0,
-            bytes_down: 0,
-            latency_ns: 0,
+            ..FlowRecord::new(ends.client, ends.destination)
         };
         self.record(hot, Box::new(record));
     }

@@ -1,6 +1,6 @@
 //! Bytes pass as they came, ends are mirrored, and every bound holds.
 
-use crate::common::{Backend, Daemon, L7, OK, Plan, Script};
+use crate::common::{Backend, Client, Daemon, L7, OK, Plan, Script};
 use rustix::process::Signal;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -222,14 +222,20 @@ fn the_connection_limit_holds_at_max_and_max_plus_one() {
     assert_eq!(daemon.metric("sluice_events_total", "connection_limit"), 1);
 }
 
-#[test]
-fn draining_lets_requests_end_and_accepts_no_more() {
+/// The server's end of the connection is the last of the three.
+fn start_with_a_request_under_way(limits: &str) -> (Daemon, Client, TcpStream) {
     let server = Script::start();
-    let mut daemon = start(server.address, "drain_ms = 20000");
+    let daemon = start(server.address, limits);
     let mut client = daemon.connect(Daemon::TIEFIGHTER);
     client.request("GET", "/ok");
     let mut stream = server.accept();
     let _head = read_head(&mut stream);
+    (daemon, client, stream)
+}
+
+#[test]
+fn draining_lets_requests_end_and_accepts_no_more() {
+    let (mut daemon, mut client, mut stream) = start_with_a_request_under_way("drain_ms = 20000");
     daemon.signal(Signal::TERM);
     let _draining = daemon.wait_for("draining");
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").unwrap();
@@ -241,24 +247,14 @@ fn draining_lets_requests_end_and_accepts_no_more() {
 
 #[test]
 fn a_drain_that_runs_out_cuts_what_is_left() {
-    let server = Script::start();
-    let mut daemon = start(server.address, "drain_ms = 20");
-    let mut client = daemon.connect(Daemon::TIEFIGHTER);
-    client.request("GET", "/ok");
-    let mut stream = server.accept();
-    let _head = read_head(&mut stream);
+    let (mut daemon, mut client, _stream) = start_with_a_request_under_way("drain_ms = 20");
     assert_eq!(daemon.terminate().status, Some(0));
     assert!(client.end() != Ok(()), "the client must not take the cut for an end");
 }
 
 #[test]
 fn a_drain_ends_at_once_when_told_again() {
-    let server = Script::start();
-    let mut daemon = start(server.address, "drain_ms = 3600000");
-    let mut client = daemon.connect(Daemon::TIEFIGHTER);
-    client.request("GET", "/ok");
-    let mut stream = server.accept();
-    let _head = read_head(&mut stream);
+    let (mut daemon, mut client, _stream) = start_with_a_request_under_way("drain_ms = 3600000");
     daemon.signal(Signal::TERM);
     let _draining = daemon.wait_for("draining");
     assert_eq!(daemon.terminate().status, Some(0));

@@ -1,22 +1,14 @@
 //! Whole sessions without a socket: head, verdict, framing of both messages, flow record.
 #![expect(clippy::expect_used, reason = "a bench that can't be set up must not run")]
 
+use bench_suite::policies::{http_rules, inspected};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use policy_model::identity::Numbers;
-use policy_model::inputs::{EndpointInputs, Inputs};
-use policy_model::rule::{
-    Entry, HttpMatch, HttpRule, L7, ObjectKind, ObjectName, Peers, Policy, Port, PortMatch, PortRule, Ports,
-    Protocol, Rule, Section, Subject,
-};
-use policy_model::selector::Selector;
-use policy_model::{Snapshot, resolve};
+use policy_model::Snapshot;
 use proxy_core::limits::{Http, Limits};
 use proxy_core::record::{ClientAddr, Now, OrigDst};
 use proxy_core::session::{Cx, Dialled, Scratch};
 use proxy_core::{Session, Side, Step};
-use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::sync::Arc;
 
 const LIMITS: Limits = Limits {
     http: Http {
@@ -58,7 +50,9 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let snapshot = snapshot();
+        let paths = ["/api/v1/items/[0-9]+", "/v1/request-landing"];
+        let snapshot =
+            inspected(http_rules(paths.len(), |i| paths.get(i).map_or_else(String::new, |p| (*p).into())));
         let (mut steps, mut scratch) = (Vec::new(), Scratch::default());
         let client = ClientAddr("10.0.0.1:40000".parse().expect("an address"));
         let destination = OrigDst("10.0.0.2:80".parse().expect("an address"));
@@ -91,51 +85,6 @@ fn cx<'a>(snapshot: &'a Snapshot, steps: &'a mut Vec<Step>, scratch: &'a mut Scr
 
 fn request(method: &str, path: &str) -> String {
     format!("{method} {path} HTTP/1.1\r\n{FIELDS}")
-}
-
-fn snapshot() -> Snapshot {
-    let rule = |method: &str, path: &str| HttpMatch {
-        method: Some(method.into()),
-        path: Some(path.into()),
-        ..HttpMatch::default()
-    };
-    let rules = [rule("GET", "/api/v1/items/[0-9]+"), rule("POST", "/v1/request-landing")];
-    let endpoint = EndpointInputs {
-        name: "server".into(),
-        namespace: "default".into(),
-        interface: None,
-        addresses: vec!["10.0.0.2".parse().expect("an address")],
-        labels: std::iter::empty().collect(),
-        named_ports: BTreeMap::new(),
-    };
-    let inputs =
-        Inputs { endpoints: vec![endpoint], policies: vec![Arc::new(policy(&rules))], ..Inputs::default() };
-    resolve(None, &inputs, &mut Numbers::default(), 1).0
-}
-
-/// Everybody may connect to port 80 of everything, with requests that match one of `rules`.
-fn policy(rules: &[HttpMatch]) -> Policy {
-    let rules = rules.iter().map(|matches| HttpRule {
-        path: "ingress[0].toPorts[0].rules.http[0]".into(),
-        matches: matches.clone(),
-        unjudgeable: false,
-    });
-    let port = PortMatch { protocol: Protocol::TCP, port: Port::Range(80, 80) };
-    let ports =
-        PortRule { path: "ingress[0].toPorts[0]".into(), ports: vec![port], l7: L7::Http(rules.collect()) };
-    let entry = Entry { path: "ingress[0]".into(), peers: Peers::Any, ports: Ports::Of(vec![ports]) };
-    let rule = Rule {
-        path: "spec".into(),
-        subject: Subject::Endpoints(Selector::default()),
-        ingress: Section { default_deny: true, allow: vec![entry], deny: Vec::new() },
-        egress: Section::default(),
-        description: None,
-        labels: std::iter::empty().collect(),
-        printed: serde_json::Value::Null,
-    };
-    let kind = ObjectKind::CiliumNetworkPolicy;
-    let name = ObjectName { kind, namespace: Some("default".into()), name: "rule1".into() };
-    Policy { name, rules: vec![rule] }
 }
 
 fn sessions(criterion: &mut Criterion) {

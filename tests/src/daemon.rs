@@ -87,7 +87,8 @@ impl Daemon {
     /// It exits with 2 (no answer).
     pub fn sluice(&self, arguments: &[&str]) -> Result<String> {
         let output = self.sluice_command()?.args(arguments).output()?;
-        ensure!(output.status.code() != Some(2), "{}", String::from_utf8_lossy(&output.stderr).trim());
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.code() != Some(2), "{complaint}the daemon's log:\n{}", self.log());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 

@@ -54,7 +54,7 @@ impl Deathstar {
         let client = stream.peer_addr()?;
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut writer = stream;
-        while let Some((request, length)) = read_head(&mut reader)? {
+        while let Some(Head { request, length, last }) = read_head(&mut reader)? {
             let body_bytes =
                 usize::try_from(io::copy(&mut (&mut reader).take(length), &mut io::sink())?).unwrap_or(0);
             let reply = reply_to(&request);
@@ -64,28 +64,42 @@ impl Deathstar {
                 body_bytes,
             });
             writer.write_all(reply.as_bytes())?;
+            if last {
+                break;
+            }
         }
         Ok(())
     }
 }
 
-/// Method and target, and the length of the body; `None` at the end of the connection.
-fn read_head(reader: &mut impl BufRead) -> io::Result<Option<(String, u64)>> {
+#[derive(Debug, Default)]
+struct Head {
+    /// Method and target.
+    request: String,
+    /// Of the body, in bytes.
+    length: u64,
+    /// The client asked for the connection to be closed.
+    last: bool,
+}
+
+/// `None` at the end of the connection.
+fn read_head(reader: &mut impl BufRead) -> io::Result<Option<Head>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
     }
     let request = line.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
-    let mut length = 0;
+    let mut head = Head { request, ..Head::default() };
     loop {
         line.clear();
         if reader.read_line(&mut line)? == 0 || line == "\r\n" {
-            return Ok(Some((request, length)));
+            return Ok(Some(head));
         }
-        if let Some((name, value)) = line.split_once(':')
-            && name.eq_ignore_ascii_case("content-length")
-        {
-            length = value.trim().parse().unwrap_or(0);
+        let Some((name, value)) = line.split_once(':') else { continue };
+        if name.eq_ignore_ascii_case("content-length") {
+            head.length = value.trim().parse().unwrap_or(0);
+        } else if name.eq_ignore_ascii_case("connection") {
+            head.last = value.trim().eq_ignore_ascii_case("close");
         }
     }
 }

@@ -1,9 +1,12 @@
-//! Dials the server, from the client's own address.
+//! Dials the server, from the client's own address and port.
 
 use crate::transport::Transport;
 use proxy_core::record::{ClientAddr, Upstream};
 use proxy_core::session::Dialled;
-use std::io;
+use redirect::sockets::{keep_alive, upstream_socket};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 
 /// How sockets to the server are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,41 +30,77 @@ pub(crate) fn dial(client: ClientAddr, upstream: Upstream, source: Source) -> Re
 }
 
 fn connect(ClientAddr(client): ClientAddr, Upstream(to): Upstream, source: Source) -> io::Result<Dial> {
+    let any_port = SocketAddr::new(client.ip(), 0);
     let (socket, address_replaced) = match source {
-        Source::Transparent => (redirect::sockets::upstream_socket(client.ip(), true)?, false),
-        Source::WhereBindable => match client.is_ipv4() == to.is_ipv4() {
-            true => match redirect::sockets::upstream_socket(client.ip(), false) {
-                Ok(socket) => (socket, false),
-                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => (unbound(to)?, true),
-                Err(error) => return Err(error),
-            },
-            false => (unbound(to)?, true),
+        Source::Transparent => (in_the_clients_name(client, to)?, false),
+        Source::WhereBindable if client.is_ipv4() != to.is_ipv4() => (begin(unbound(to)?, to)?, true),
+        Source::WhereBindable => match upstream_socket(any_port, false) {
+            Ok(socket) => (begin(socket, to)?, false),
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable => (begin(unbound(to)?, to)?, true),
+            Err(error) => return Err(error),
         },
     };
-    match socket.connect(&to.into()) {
-        Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
-        Err(error) => return Err(error),
-    }
     Ok(Dial { transport: Transport::connecting(socket)?, address_replaced })
 }
 
-fn unbound(to: std::net::SocketAddr) -> io::Result<socket2::Socket> {
-    let domain = socket2::Domain::for_address(to);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+/// From the client's own port: the client has no other connection from there to this server, and makes none while it holds
+/// the port. A port of our choice might be the client's next, uninspected by then: two connections with the same two ends.
+///
+/// The own port is not free where an earlier connection from it is not over on our side, or where a process of the node's
+/// listens on it. Then one is taken that clients do not choose, and at last any.
+fn in_the_clients_name(client: SocketAddr, to: SocketAddr) -> io::Result<Socket> {
+    let from = |port| begin(upstream_socket(SocketAddr::new(client.ip(), port), true)?, to);
+    for port in [client.port(), spare_port(client.port())] {
+        match from(port) {
+            Err(error) if matches!(error.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable) => {}
+            begun => return begun,
+        }
+    }
+    from(0)
+}
+
+/// Below those that Linux chooses from by default (`net.ipv4.ip_local_port_range`, 32768 and above).
+fn spare_port(own: u16) -> u16 {
+    const FIRST: u16 = 0x4000;
+    FIRST + own % FIRST
+}
+
+fn begin(socket: Socket, to: SocketAddr) -> io::Result<Socket> {
+    match socket.connect(&to.into()) {
+        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
+            Err(error)
+        }
+        _ => Ok(socket),
+    }
+}
+
+fn unbound(to: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
-    redirect::sockets::keep_alive(&socket)?;
+    keep_alive(&socket)?;
     Ok(socket)
 }
 
 /// What a failed dial means to the client. A local failure (no port left, no route) leaves the server unreachable.
 pub(crate) fn failure(error: &io::Error) -> Dialled {
     let kind = error.kind();
-    if matches!(kind, io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) {
+    if matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) {
         Dialled::Refused
-    } else if kind == io::ErrorKind::TimedOut {
+    } else if kind == ErrorKind::TimedOut {
         Dialled::TimedOut
     } else {
         Dialled::Unreachable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spare_port_is_none_that_linux_gives_to_clients() {
+        let spares = (1..=u16::MAX).map(spare_port);
+        assert_eq!(spares.clone().min(), Some(16_384));
+        assert_eq!(spares.max(), Some(32_767));
     }
 }

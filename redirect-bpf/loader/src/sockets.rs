@@ -35,18 +35,26 @@ pub fn plain_listener(bind: SocketAddr) -> io::Result<TcpListener> {
     listen(socket, bind)
 }
 
-/// An unconnected non-blocking TCP socket whose source address is the client's.
+/// An unconnected non-blocking TCP socket bound to `source`, the client's; port 0 leaves the port to the kernel.
 /// `transparent`: IP_TRANSPARENT and the upstream mark (mode ebpf); else a plain bind (mode none).
-pub fn upstream_socket(client: IpAddr, transparent: bool) -> io::Result<Socket> {
-    let socket = tcp_socket(client)?;
+///
+/// # Errors
+/// `AddrInUse` if somebody holds the port for all addresses. A connection of the same two ends shows at connect only.
+pub fn upstream_socket(source: SocketAddr, transparent: bool) -> io::Result<Socket> {
+    let socket = tcp_socket(source.ip())?;
     socket.set_tcp_nodelay(true)?;
     keep_alive(&socket)?;
     if transparent {
-        set_transparent(&socket, client.is_ipv6())?;
+        set_transparent(&socket, source.is_ipv6())?;
         socket.set_mark(mark::PROXY_UPSTREAM)?;
     }
-    bind_address_no_port(&socket)?;
-    socket.bind(&SocketAddr::new(client, 0).into())?;
+    if source.port() == 0 {
+        bind_address_no_port(&socket)?;
+    } else {
+        // One port of a client's serves its connections to many servers.
+        socket.set_reuse_address(true)?;
+    }
+    socket.bind(&source.into())?;
     Ok(socket)
 }
 
@@ -117,13 +125,31 @@ mod tests {
 
     #[test]
     fn an_upstream_socket_carries_the_clients_address() {
-        let client = Ipv4Addr::new(127, 0, 0, 21);
-        let socket = upstream_socket(client.into(), false).unwrap();
-        let bound = socket.local_addr().unwrap().as_socket().unwrap();
         // The port is chosen when it connects.
-        assert_eq!(bound, SocketAddr::new(client.into(), 0));
+        let client = "127.0.0.21:0".parse().unwrap();
+        let socket = upstream_socket(client, false).unwrap();
+        assert_eq!(socket.local_addr().unwrap().as_socket(), Some(client));
         assert!(socket.tcp_nodelay().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn upstream_sockets_share_a_port_of_the_clients() {
+        let servers = [(); 2].map(|()| plain_listener("127.0.0.1:0".parse().unwrap()).unwrap());
+        let [first, second] = servers.each_ref().map(|server| server.local_addr().unwrap());
+        let dial = |from: SocketAddr, to: SocketAddr| {
+            let socket = upstream_socket(from, false).unwrap();
+            socket.set_nonblocking(false).unwrap();
+            socket.connect(&to.into()).map(|()| socket)
+        };
+        let one = dial("127.0.0.22:0".parse().unwrap(), first).unwrap();
+        // The kernel's choice does not share: the port is bound again as a client's is.
+        let client = one.local_addr().unwrap().as_socket().unwrap();
+        one.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(one);
+        let _one = dial(client, first).unwrap();
+        let _other = dial(client, second).unwrap();
+        assert_eq!(dial(client, first).unwrap_err().kind(), io::ErrorKind::AddrNotAvailable);
     }
 
     #[test]
@@ -145,7 +171,7 @@ mod tests {
 
     #[test]
     fn an_upstream_socket_of_a_foreign_address_needs_transparency() {
-        let error = upstream_socket("192.0.2.1".parse().unwrap(), false).unwrap_err();
+        let error = upstream_socket("192.0.2.1:0".parse().unwrap(), false).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     }
 
@@ -158,8 +184,10 @@ mod tests {
             assert!(ports.iter().all(|port| *port == ports[0]), "{ports:?}");
             assert_eq!(Socket::from(group[0].try_clone().unwrap()).mark().unwrap(), mark::PROXY_DOWNSTREAM);
         }
-        for client in ["192.0.2.1", "2001:db8::1"] {
-            let socket = upstream_socket(client.parse().unwrap(), true).unwrap();
+        for client in ["192.0.2.1:0", "192.0.2.1:4000", "[2001:db8::1]:0", "[2001:db8::1]:4000"] {
+            let client: SocketAddr = client.parse().unwrap();
+            let socket = upstream_socket(client, true).unwrap();
+            assert_eq!(socket.local_addr().unwrap().as_socket(), Some(client));
             assert_eq!(socket.mark().unwrap(), mark::PROXY_UPSTREAM);
         }
     }

@@ -119,7 +119,7 @@ pub fn track_direct(
     report: &mut Report,
 ) -> Result<(), Reason> {
     if packet.opens() {
-        forget(tables, packet, kind::PROXY_UPSTREAM);
+        forget(tables, packet, kind::DIRECT);
     } else if let Some(flow) = find(tables, &packet.flow) {
         return go_on(tables, packet, flow, flags, report.epoch);
     }
@@ -217,8 +217,9 @@ pub fn track_cut(tables: &impl Tables, packet: &Packet, epoch: u32) -> Result<()
 pub fn track_proxied(tables: &impl Tables, packet: &Packet, kind: u8, epoch: u32) -> Result<(), Reason> {
     let key = FlowKey { kind, ..packet.flow };
     if packet.opens() {
-        let other = if kind == kind::PROXY_UPSTREAM { kind::PROXY_DOWNSTREAM } else { kind::PROXY_UPSTREAM };
-        forget(tables, packet, other);
+        let other_leg =
+            if kind == kind::PROXY_UPSTREAM { kind::PROXY_DOWNSTREAM } else { kind::PROXY_UPSTREAM };
+        forget(tables, packet, other_leg);
     } else if let Some(flow) = find(tables, &key) {
         touch(tables, flow, packet, Sender::Source);
         return Ok(());
@@ -228,12 +229,12 @@ pub fn track_proxied(tables: &impl Tables, packet: &Packet, kind: u8, epoch: u32
 
 /// A connection of the same addresses and ports ended long ago: nothing of it may speak for the new one.
 ///
-/// `other`: what is not of the same addresses and ports, though it looks like it. The proxy dials in the client's name from a
-/// port of its own choice, from which the client may have another connection that the proxy has accepted. Both go on.
+/// `spared`: the entry that stays. The proxy dials in the client's name, from its port too: the two legs of one inspected
+/// connection do not forget each other. A direct flow spares nothing but its own entry, which is written anew.
 #[inline(always)]
-fn forget(tables: &impl Tables, packet: &Packet, other: u8) {
+fn forget(tables: &impl Tables, packet: &Packet, spared: u8) {
     for kind in [kind::DIRECT, kind::PROXY_UPSTREAM, kind::PROXY_DOWNSTREAM] {
-        if kind != other {
+        if kind != spared {
             tables.remove_flow(&FlowKey { kind, ..packet.flow });
         }
         tables.remove_flow(&FlowKey { kind, ..reversed(&packet.flow) });

@@ -1,16 +1,23 @@
 //! The life of TCP connections: ports that are used again, halves that close first, resets.
 
 use crate::stage::Stage;
-use e2e::deathstar::{Deathstar, PANIC};
+use e2e::deathstar::{Deathstar, LANDED, PANIC};
 use e2e::netns::Namespace;
 use e2e::pods::Family;
 use e2e::policies::{CLOSED, empire_may_ask, empire_may_reach};
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 const DENIED: &str = "Access denied\r\n";
 const PORT_7: &str = "[{ports: [{port: \"7\", protocol: TCP}]}]";
+
+/// A SYN may be sent three times; a packet of an established connection is sent again within a second.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who resets a connection; as long as each other.
 const CLIENT: &str = "client";
@@ -70,6 +77,95 @@ fn each_connection_on_the_same_ports_is_inspected_or_not_by_its_own_policy() {
         let clients: Vec<_> = deathstar.log()[before..].iter().map(|seen| seen.client.port()).collect();
         assert_eq!(clients, [4000, 4000], "{family:?}");
     }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_server_of_an_inspected_connection_sees_the_clients_own_port() {
+    let stage = Stage::new();
+    let deathstar = Deathstar::start(stage.pod("deathstar-1"), 80).unwrap();
+    stage.apply("rule1.yaml", &empire_may_ask("[{method: PUT, path: /v1/exhaust-port}]"));
+    for family in Family::BOTH {
+        let before = deathstar.log().len();
+        let from = |port| stage.at("tiefighter", family, port);
+        let ports = 4000..4010;
+        for port in ports.clone() {
+            let stream =
+                stage.connect("tiefighter", from(port), stage.at("deathstar-1", family, 80)).unwrap();
+            assert_eq!(exhaust(stream, End::ServerFirst), PANIC, "{family:?}");
+        }
+        let clients: Vec<_> = deathstar.log()[before..].iter().map(|seen| seen.client.port()).collect();
+        assert_eq!(clients, ports.collect::<Vec<_>>(), "{family:?}");
+    }
+}
+
+/// Its connection to the server may not be over when the next one has to be made: none of them is lost.
+#[test]
+#[ignore = "needs root"]
+fn a_port_is_used_again_before_the_proxy_knows_that_it_is_free() {
+    let stage = Stage::new();
+    let _deathstar = Deathstar::start(stage.pod("deathstar-1"), 80).unwrap();
+    stage.apply("rule1.yaml", &empire_may_ask("[{method: PUT, path: /v1/exhaust-port}]"));
+    for family in Family::BOTH {
+        let from = stage.at("tiefighter", family, 4000);
+        for _again in 0..200 {
+            let stream = stage.connect("tiefighter", from, stage.at("deathstar-1", family, 80)).unwrap();
+            assert_eq!(exhaust(stream, End::Reset), PANIC, "{family:?}");
+        }
+    }
+}
+
+/// The client, and the node for the proxy, have so few ports that each is soon used again, inspected or not. Each connection
+/// is answered, or reset because it has to be inspected from now on; none waits for what another one's end was told.
+#[test]
+#[ignore = "needs root"]
+fn no_connection_stalls_while_inspection_comes_and_goes() {
+    const FLIPS: usize = 200;
+    let stage = Stage::new();
+    let _deathstar = Deathstar::start(stage.pod("deathstar-1"), 80).unwrap();
+    for chooser in [stage.pod("tiefighter"), &stage.node.namespace] {
+        chooser.sysctl("net.ipv4.ip_local_port_range=40000 40063").unwrap();
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..4).map(|number| lander(&stage, Family::BOTH[number % 2], &stop)).collect();
+    for flip in 0..FLIPS {
+        let inspected = empire_may_ask("[{method: POST, path: /v1/request-landing}]");
+        let uninspected = empire_may_reach("[{ports: [{port: \"80\", protocol: TCP}]}]");
+        stage.apply("rule1.yaml", if flip % 2 == 0 { &inspected } else { &uninspected });
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        let landed = client.join().unwrap().unwrap();
+        assert!(landed > FLIPS, "too few connections to meet another's port: {landed}");
+    }
+}
+
+/// Lands again and again, a connection each, until stopped. How often it landed.
+fn lander(stage: &Stage, family: Family, stop: &Arc<AtomicBool>) -> JoinHandle<anyhow::Result<usize>> {
+    let server = stage.at("deathstar-1", family, 80);
+    let stop = Arc::clone(stop);
+    stage.pod("tiefighter").spawn(move || {
+        let mut landed = 0;
+        while !stop.load(Ordering::Relaxed) {
+            match land(server) {
+                Ok(answer) => {
+                    assert!(answer.ends_with(LANDED), "{family:?} {answer:?}");
+                    landed += 1;
+                }
+                Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{family:?} {error}"),
+            }
+        }
+        landed
+    })
+}
+
+fn land(server: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"POST /v1/request-landing HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    let _bytes = stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// The body of the answer.
@@ -223,7 +319,7 @@ fn close(mut stream: TcpStream, end: End) {
 
 /// Closes with a reset.
 fn reset(stream: TcpStream) {
-    socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
 }
 
 #[track_caller]

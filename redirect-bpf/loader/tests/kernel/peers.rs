@@ -99,7 +99,7 @@ fn echo(mut stream: &TcpStream) {
 
 /// Bytes are answered before the next are sent, which is all that these tests do.
 fn relay(mut client: TcpStream) -> io::Result<()> {
-    let server = upstream_socket(client.peer_addr()?.ip(), true)?;
+    let server = upstream_socket(client.peer_addr()?, true)?;
     server.set_nonblocking(false)?;
     server.connect_timeout(&client.local_addr()?.into(), PATIENCE)?;
     let mut server: TcpStream = server.into();

@@ -444,9 +444,9 @@ fn errors_about_the_proxys_packets_go_to_the_proxy() {
     }
 }
 
-/// One connection of the client's, and one that the proxy dials for another one, from the same port.
+/// The two legs of an inspected connection have the same addresses and ports.
 #[test]
-fn the_proxy_may_dial_from_a_port_that_the_client_uses() {
+fn the_proxy_dials_from_the_clients_port() {
     for family in FAMILIES {
         let world = redirecting();
         let (to_server, to_client) =
@@ -455,10 +455,23 @@ fn the_proxy_may_dial_from_a_port_that_the_client_uses() {
         dial_as_proxy(&world, family);
         check(&world, A, &to_server, Ok(Pass::ToProxy));
         check(&world, B, &to_client, Ok(Pass::ToProxy));
-        // And the other way round.
+        // The client is at its next connection, the proxy not yet.
         check(&world, A, &syn(family, A, B), Ok(Pass::ToProxy));
         check(&world, A, &to_server, Ok(Pass::ToProxy));
         check(&world, B, &to_client, Ok(Pass::ToProxy));
+    }
+}
+
+#[test]
+fn a_direct_connection_inherits_neither_leg_of_an_inspected_one() {
+    for family in FAMILIES {
+        let mut world = redirecting();
+        check(&world, A, &syn(family, A, B), Ok(Pass::ToProxy));
+        dial_as_proxy(&world, family);
+        world.policy(B, &[peer(INGRESS, A, verdict::ALLOW)]);
+        check(&world, A, &syn(family, A, B), Ok(Pass::Checked));
+        assert_eq!(world.model.flow_keys(), [flow(family, A, B, TCP, (4000, 80))]);
+        check(&world, B, &segment(family, B, A, (80, 4000), ACK), Ok(Pass::Checked));
     }
 }
 

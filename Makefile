@@ -11,7 +11,9 @@ help: ## This list
 
 # Where `make install` puts what is not a program. The shells of Debian look there: bash, zsh, fish.
 DOC := /usr/share/doc/sluice
-MAN := /usr/share/man/man1
+DOCUMENTS := $(wildcard *.md docs/*.md benches/*.md config/node/*.json examples/*/*.* examples/laptop/policies/*)
+MAN1 := /usr/share/man/man1
+MAN8 := /usr/share/man/man8
 COMPLETIONS := /usr/share/bash-completion/completions/sluice /usr/share/zsh/vendor-completions/_sluice \
 	/usr/share/fish/vendor_completions.d/sluice.fish
 
@@ -52,19 +54,18 @@ install: build ## Installs to /usr: the programs, the kernel's, man pages, compl
 	install -D -m 755 -t $(DESTDIR)/usr/bin target/release/sluiced target/release/sluice
 	install -D -m 644 -t $(DESTDIR)/usr/lib/sluice target/bpf/redirect.o
 	install -D -m 644 -t $(DESTDIR)/usr/lib/systemd/system examples/node/sluiced.service
-	install -d -m 755 $(DESTDIR)/etc/sluice/policies $(addprefix $(DESTDIR),$(MAN) $(dir $(COMPLETIONS)))
-	target/release/sluice man --dir $(DESTDIR)$(MAN)
+	install -d -m 755 $(DESTDIR)/etc/sluice/policies $(addprefix $(DESTDIR),$(MAN1) $(MAN8) $(dir $(COMPLETIONS)))
+	target/release/sluice man --dir $(DESTDIR)$(MAN1)
+	target/release/sluiced --man >$(DESTDIR)$(MAN8)/sluiced.8
 	target/release/sluice completions bash >$(DESTDIR)$(word 1,$(COMPLETIONS))
 	target/release/sluice completions zsh >$(DESTDIR)$(word 2,$(COMPLETIONS))
 	target/release/sluice completions fish >$(DESTDIR)$(word 3,$(COMPLETIONS))
-	install -D -m 644 -t $(DESTDIR)$(DOC) README.md CHANGELOG.md docs/*.md config/node/node.schema.json
-	install -D -m 644 -t $(DESTDIR)$(DOC)/examples/node examples/node/node.toml
-	install -D -m 644 -t $(DESTDIR)$(DOC)/examples/starwars examples/starwars/*.yaml
+	for file in $(DOCUMENTS); do install -D -m 644 $$file $(DESTDIR)$(DOC)/$$file; done
 
 uninstall: ## Removes what `make install` put there; /etc/sluice and /var/lib/sluice stay
 	@test -n "$(DESTDIR)" -o ! -e /sys/fs/bpf/sluice || { echo "make uninstall: the kernel still enforces; end sluiced and run \`sluice uninstall\` first" >&2; exit 1; }
 	rm -f $(addprefix $(DESTDIR)/usr/,bin/sluiced bin/sluice lib/systemd/system/sluiced.service)
-	rm -f $(DESTDIR)$(MAN)/sluice.1 $(DESTDIR)$(MAN)/sluice-*.1 $(addprefix $(DESTDIR),$(COMPLETIONS))
+	rm -f $(DESTDIR)$(MAN1)/sluice.1 $(DESTDIR)$(MAN1)/sluice-*.1 $(DESTDIR)$(MAN8)/sluiced.8 $(addprefix $(DESTDIR),$(COMPLETIONS))
 	rm -rf $(DESTDIR)/usr/lib/sluice $(DESTDIR)$(DOC)
 
 clean: ## Removes what was built

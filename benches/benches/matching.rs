@@ -1,6 +1,6 @@
 //! What a verdict costs by the number and the kind of HTTP rules, and what a hostile path can make it cost.
 
-use bench_suite::policies::{compiled, http_rules, inspected, request};
+use bench_suite::policies::{KINDS, Path, compiled, http_rules, inspected, request, spread};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use policy_model::rule::Protocol;
 use policy_model::{Flow, Verdict};
@@ -9,25 +9,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 const COUNTS: [usize; 4] = [1, 100, 1_000, 10_000];
-
-type Path = fn(usize) -> String;
-
-/// The kinds of paths: the rule, and a request that meets it.
-const KINDS: [(&str, Path, Path); 4] = [
-    ("literal", |i| format!("/api/v1/service-{i:04}/items"), |i| format!("/api/v1/service-{i:04}/items")),
-    ("prefix", |i| format!("/api/v1/service-{i:04}/.*"), |i| format!("/api/v1/service-{i:04}/items/12345")),
-    (
-        "pattern",
-        |i| format!("/api/v1/service-{i:04}/items/[0-9]+"),
-        |i| format!("/api/v1/service-{i:04}/items/12345"),
-    ),
-    ("leading", |i| format!(".*/service-{i:04}/items"), |i| format!("/api/v1/service-{i:04}/items")),
-];
-
-/// Which of `count` rules requests meet: spread, so that no single path stays in the cache alone.
-fn spread(count: usize) -> impl Iterator<Item = usize> {
-    (0..64).map(move |i| i * 7919 % count)
-}
 
 /// Per request, over 64 different ones in turn.
 fn matching(c: &mut Criterion) {

@@ -15,6 +15,26 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+/// A path by the number of its rule.
+pub type Path = fn(usize) -> String;
+
+/// The kinds of paths: the rule, and a request that meets it.
+pub const KINDS: [(&str, Path, Path); 4] = [
+    ("literal", |i| format!("/api/v1/service-{i:04}/items"), |i| format!("/api/v1/service-{i:04}/items")),
+    ("prefix", |i| format!("/api/v1/service-{i:04}/.*"), |i| format!("/api/v1/service-{i:04}/items/12345")),
+    (
+        "pattern",
+        |i| format!("/api/v1/service-{i:04}/items/[0-9]+"),
+        |i| format!("/api/v1/service-{i:04}/items/12345"),
+    ),
+    ("leading", |i| format!(".*/service-{i:04}/items"), |i| format!("/api/v1/service-{i:04}/items")),
+];
+
+/// Which of `count` rules requests meet: spread, so that no single path stays in the cache alone.
+pub fn spread(count: usize) -> impl Iterator<Item = usize> {
+    (0..64).map(move |i| i * 7919 % count)
+}
+
 /// A request without header fields.
 #[derive(Debug)]
 pub struct NoHeaders;
@@ -54,12 +74,24 @@ pub fn compiled(rules: Vec<HttpRule>) -> HttpRules {
 
 /// Two endpoints, `a` (10.0.0.1) and `b` (10.0.0.2); `b` lets `a` ask what the rules allow on port 80.
 pub fn inspected(rules: Vec<HttpRule>) -> Snapshot {
-    let inputs = Inputs {
+    policy_model::resolve(None, &inspecting(rules), &mut Numbers::default(), 1).0
+}
+
+/// What [`inspected`] resolves.
+pub fn inspecting(rules: Vec<HttpRule>) -> Inputs {
+    Inputs {
         node: node(),
         endpoints: vec![endpoint("a", 1, "a"), endpoint("b", 2, "b")],
         policies: vec![Arc::new(policy("bench", "b", "a", L7::Http(rules)))],
-    };
-    policy_model::resolve(None, &inputs, &mut Numbers::default(), 1).0
+    }
+}
+
+/// The inputs with one policy more: `a` lets `b` ask for one path.
+pub fn with_another(inputs: &Inputs) -> Inputs {
+    let mut inputs = inputs.clone();
+    let rules = http_rules(1, |_| "/another".to_owned());
+    inputs.policies.push(Arc::new(policy("another", "a", "b", L7::Http(rules))));
+    inputs
 }
 
 /// `endpoints` of ten apps, and `policies` that each let one app ask another on a port of its own.

@@ -1,6 +1,6 @@
 //! Compiled HTTP rules by what they were compiled from, so that a list is compiled once and outlives its snapshot.
 
-use crate::http::{HttpRules, PatternError};
+use crate::http::{HttpRules, PatternError, Patterns};
 use crate::ports::PortRules;
 use crate::rule::{HttpMatch, HttpRule};
 use crate::verdict::RuleRef;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 pub(crate) struct Compiled {
     lists: HashMap<Arc<[Source]>, List>,
     closed: HashMap<RuleRef, Arc<PortRules>>,
+    /// Lists share what they have in common.
+    patterns: Patterns,
 }
 
 #[derive(Clone, Debug)]
@@ -27,6 +29,12 @@ struct Source {
 }
 
 impl Compiled {
+    /// Empty, but for what may be taken over from `previous`, part by part.
+    pub(crate) fn behind(previous: Option<&Self>) -> Self {
+        let patterns = previous.map(|previous| previous.patterns.in_use()).unwrap_or_default();
+        Self { patterns, ..Self::default() }
+    }
+
     /// Takes `rules` over from `previous`, or compiles them.
     pub(crate) fn list(&mut self, previous: Option<&Self>, rules: &[(HttpRule, RuleRef)]) -> List {
         let key: Arc<[Source]> =
@@ -34,7 +42,8 @@ impl Compiled {
         if let Some(list) = self.lists.get(&key) {
             return list.clone();
         }
-        let list = previous.and_then(|p| p.lists.get(&key)).cloned().unwrap_or_else(|| List::compile(rules));
+        let before = previous.and_then(|previous| previous.lists.get(&key)).cloned();
+        let list = before.unwrap_or_else(|| List::compile(rules, &mut self.patterns));
         let _new = self.lists.insert(key, list.clone());
         list
     }
@@ -53,8 +62,8 @@ impl Source {
 }
 
 impl List {
-    fn compile(rules: &[(HttpRule, RuleRef)]) -> Self {
-        let (rules, errors) = HttpRules::compile(rules);
+    fn compile(rules: &[(HttpRule, RuleRef)], patterns: &mut Patterns) -> Self {
+        let (rules, errors) = HttpRules::compile_with(rules, patterns);
         Self { rules: Arc::new(PortRules::Http(rules)), errors: errors.into() }
     }
 }

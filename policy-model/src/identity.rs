@@ -56,7 +56,7 @@ pub struct Identity {
 
 /// Which number stands for which labels. Grows only; the shell keeps it on disk so that numbers survive restarts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "SavedNumbers", into = "SavedNumbers")]
+#[serde(try_from = "SavedNumbers", into = "SavedNumbers")]
 pub struct Numbers {
     /// Sorted labels joined by `;` (as upstream's identity keys) -> number.
     by_labels: BTreeMap<String, u32>,
@@ -65,18 +65,29 @@ pub struct Numbers {
     endpoints: BTreeMap<String, u16>,
 }
 
-/// The form on disk.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// The form on disk. Nothing of it may be missing: numbers that are made anew are not those that the kernel holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct SavedNumbers {
-    #[serde(default)]
+    version: u32,
     by_labels: BTreeMap<String, u32>,
-    #[serde(default)]
     endpoints: BTreeMap<String, u16>,
 }
 
+impl SavedNumbers {
+    /// Of the form: another one is another program's.
+    const VERSION: u32 = 1;
+}
+
 /// A file that was edited or damaged must not give one number to two sets of labels: what does not fit is numbered anew.
-impl From<SavedNumbers> for Numbers {
-    fn from(saved: SavedNumbers) -> Self {
+impl TryFrom<SavedNumbers> for Numbers {
+    type Error = String;
+
+    fn try_from(saved: SavedNumbers) -> Result<Self, String> {
+        let (version, known) = (saved.version, SavedNumbers::VERSION);
+        if version != known {
+            return Err(format!("version {version} is not known, only {known}"));
+        }
         let mut numbers = Self::default();
         for (labels, number) in saved.by_labels {
             let fits = (IdentityId::FIRST..=IdentityId::LAST).contains(&number);
@@ -86,13 +97,13 @@ impl From<SavedNumbers> for Numbers {
         }
         let mut taken = BTreeSet::from([0]);
         numbers.endpoints = saved.endpoints.into_iter().filter(|(_, number)| taken.insert(*number)).collect();
-        numbers
+        Ok(numbers)
     }
 }
 
 impl From<Numbers> for SavedNumbers {
     fn from(numbers: Numbers) -> Self {
-        Self { by_labels: numbers.by_labels, endpoints: numbers.endpoints }
+        Self { version: Self::VERSION, by_labels: numbers.by_labels, endpoints: numbers.endpoints }
     }
 }
 
@@ -220,12 +231,28 @@ mod tests {
 
     #[test]
     fn a_damaged_file_gives_no_number_twice() {
-        let text = r#"{"by_labels": {"k8s:a=;": 300, "k8s:b=;": 300, "k8s:c=;": 7, "k8s:d=;": 16777216}}"#;
-        let mut numbers: Numbers = serde_json::from_str(text).unwrap();
+        let by_labels = r#"{"k8s:a=;": 300, "k8s:b=;": 300, "k8s:c=;": 7, "k8s:d=;": 16777216}"#;
+        let text = format!(r#"{{"version": 1, "by_labels": {by_labels}, "endpoints": {{}}}}"#);
+        let mut numbers: Numbers = serde_json::from_str(&text).unwrap();
         let ids: BTreeSet<IdentityId> =
             ["k8s:a", "k8s:b", "k8s:c", "k8s:d"].iter().map(|l| numbers.number(&labels(&[l]))).collect();
         assert_eq!(ids.len(), 4);
         assert!(ids.iter().all(|id| (256..1 << 24).contains(&id.0)));
+    }
+
+    #[test]
+    fn what_has_another_shape_is_refused() {
+        let check = |text: &str, expect: &str| {
+            let error = serde_json::from_str::<Numbers>(text).expect_err(text).to_string();
+            assert!(error.starts_with(expect), "{text}: {error}");
+        };
+        check(r#"{"x":1}"#, "unknown field `x`");
+        check("{}", "missing field `version`");
+        check(r#"{"version":1,"endpoints":{}}"#, "missing field `by_labels`");
+        check(r#"{"version":1,"by_labels":{}}"#, "missing field `endpoints`");
+        check(r#"{"version":1,"by_labels":{},"endpoints":{},"x":1}"#, "unknown field `x`");
+        check(r#"{"version":2,"by_labels":{},"endpoints":{}}"#, "version 2 is not known, only 1");
+        check(r#"{"version":1,"by_labels":{"k8s:a=;":-1},"endpoints":{}}"#, "invalid value: integer `-1`");
     }
 
     #[test]

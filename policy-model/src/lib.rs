@@ -4,9 +4,6 @@
 //!
 //! INVARIANT: a [`Permit`] is only ever made by the questions of [`Snapshot`].
 //! INVARIANT: absence never means permission; every denial has a [`DenyReason`].
-//!
-//! Modules, lowest first; each imports only from those before it: labels, cidr, selector, pattern, identity, rule, parse,
-//! verdict, http, inputs, addresses, peers, ports, compiled, snapshot, resolve, explain.
 
 pub mod labels;
 pub mod cidr;

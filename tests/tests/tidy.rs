@@ -140,6 +140,20 @@ fn module(line: &str) -> Option<&str> {
     line.strip_prefix("pub ").unwrap_or(line).strip_prefix("mod ")?.strip_suffix(';')
 }
 
+/// What the architecture page calls by its path is there.
+#[test]
+fn the_architecture_names_what_exists() {
+    let page = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let paths: Vec<&str> = page.split('`').skip(1).step_by(2).filter(|word| is_path(word)).collect();
+    assert!(paths.len() > 20, "{paths:?}");
+    let missing: Vec<&&str> = paths.iter().filter(|path| !root().join(path).exists()).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+fn is_path(word: &str) -> bool {
+    word.contains('/') && (word.ends_with('/') || word.ends_with(".rs")) && !word.contains(' ')
+}
+
 #[test]
 fn unsafe_lives_in_the_redirect_crates_only() {
     for (path, text) in sources(root()) {

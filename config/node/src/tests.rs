@@ -152,10 +152,18 @@ fn named_ports() {
 fn text_that_is_neither() {
     refused(&["node: [", "}"], &["n.yaml:1: not YAML: mismatched bracket '[' closed by '}'"]);
     refused(&["node: {}", "node: {}"], &["n.yaml:2: not YAML: duplicate mapping key: node"]);
+    refused(
+        &["node:", "\tname: n"],
+        &["n.yaml:2: not YAML: tabs disallowed within this context (block indentation); indent with spaces"],
+    );
     refused(&["a: 1", "---", "b: 1"], &["n.yaml:3: not YAML: multiple YAML documents detected"]);
     let problems = read("n.toml", "[node\nname = \n").unwrap_err();
     assert!(problems.iter().all(|p| p.message.starts_with("not TOML: ") && p.line > 0), "{problems:?}");
     assert_eq!(problems[0].line, 1);
+    assert_eq!(problems.len(), 1, "its consequences are not told: {problems:?}");
+    assert_eq!(problems[0].fix, "");
+    let other = read("n.conf", "node: {}").unwrap_err();
+    assert_eq!(other[0].fix, "a node file in YAML has a name that ends in `.yaml` or `.yml`");
     let twice = read("n.toml", "[node]\nname = 'a'\nname = 'b'\n").unwrap_err();
     assert_eq!(twice[0].to_string(), "n.toml:3: not TOML: duplicate key");
 }

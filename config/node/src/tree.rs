@@ -110,12 +110,13 @@ fn not_readable(file: &str, line: u32, syntax: &str, message: &str) -> Problem {
     let behind = [" at line ", ", set ", "; use "];
     let message =
         behind.iter().fold(first, |text, end| text.split_once(end).map_or(text, |(before, _)| before));
+    let fix = if message.starts_with("tabs ") { "indent with spaces" } else { "" };
     Problem {
         file: file.to_owned(),
         line,
         field: String::new(),
         message: format!("not {syntax}: {message}"),
-        fix: String::new(),
+        fix: fix.to_owned(),
     }
 }
 
@@ -128,7 +129,13 @@ fn read_toml(file: &str, text: &str) -> Result<Tree, Vec<Problem>> {
         let line = error.span().map_or(0, |span| line_at(text, span.start));
         not_readable(file, line, "TOML", error.message())
     };
-    Err(errors.iter().map(problem).collect())
+    // What follows the first complaint of a parser is mostly its consequence.
+    let mut problems: Vec<Problem> = errors.first().map(problem).into_iter().collect();
+    if !file.ends_with(".toml") {
+        let fix = "a node file in YAML has a name that ends in `.yaml` or `.yml`";
+        problems.iter_mut().for_each(|problem| fix.clone_into(&mut problem.fix));
+    }
+    Err(problems)
 }
 
 fn line_at(text: &str, offset: usize) -> u32 {

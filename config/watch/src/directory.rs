@@ -5,6 +5,8 @@
 
 use crate::merge::Content;
 use policy_model::parse::{Diagnostic, Severity};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Error, ErrorKind, Read, Result};
@@ -15,7 +17,7 @@ pub(crate) const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Of all directories together; further ones (by path) are refused by name.
 pub(crate) const FILES_MAX: usize = 4096;
 /// As the kernel: more links in one path are a loop.
-const LINKS_MAX: usize = 40;
+pub(crate) const LINKS_MAX: usize = 40;
 
 /// The policy files of a directory, sorted.
 ///
@@ -44,7 +46,7 @@ pub(crate) fn is_policy_name(name: &OsStr) -> bool {
 pub(crate) fn read(path: &Path) -> Option<Content> {
     match read_text(path) {
         Ok(text) => Some(text),
-        Err(_) if fs::symlink_metadata(path).is_err() => None,
+        Err(_) if is_gone(path) => None,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Some(unusable("the link leads nowhere", "make its target or remove the link"))
         }
@@ -52,13 +54,31 @@ pub(crate) fn read(path: &Path) -> Option<Content> {
     }
 }
 
+/// Whether it is certain that nothing is there: what we only may not look at still is, and stays in force.
+fn is_gone(path: &Path) -> bool {
+    let kind = fs::symlink_metadata(path).map_err(|error| error.kind());
+    matches!(kind, Err(ErrorKind::NotFound | ErrorKind::NotADirectory))
+}
+
 fn read_text(path: &Path) -> Result<Content> {
-    // Opening a pipe would wait for whoever writes it.
-    if !fs::metadata(path)?.is_file() {
-        return Ok(unusable("is not a regular file", "put a file in its place or remove it"));
+    // Opening a device can do things: what is seen not to be a file is not opened at all.
+    if fs::metadata(path)?.is_file() { read_opened(path) } else { Ok(not_regular()) }
+}
+
+/// Whatever has come into the file's place since it was looked at: opening a pipe would wait for whoever writes it.
+fn read_opened(path: &Path) -> Result<Content> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(opened) => File::from(opened),
+        // A socket.
+        Err(Errno::NXIO) => return Ok(not_regular()),
+        Err(error) => return Err(error.into()),
+    };
+    if !file.metadata()?.is_file() {
+        return Ok(not_regular());
     }
     let mut bytes = Vec::new();
-    let _read = File::open(path)?.take(FILE_BYTES_MAX.saturating_add(1)).read_to_end(&mut bytes)?;
+    let _read = file.take(FILE_BYTES_MAX.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
         let message = format!("the file is larger than {FILE_BYTES_MAX} bytes");
         return Ok(unusable(&message, "split it"));
@@ -72,6 +92,10 @@ fn read_text(path: &Path) -> Result<Content> {
 pub(crate) fn too_many() -> Content {
     let message = format!("there are more than {FILES_MAX} policy files, and this is none of the first");
     unusable(&message, "put several objects into one file, as documents separated by `---`")
+}
+
+fn not_regular() -> Content {
+    unusable("is not a regular file", "put a file in its place or remove it")
 }
 
 fn unusable(message: &str, fix: &str) -> Content {
@@ -145,4 +169,41 @@ pub(crate) fn missing(error: &Error) -> Diagnostic {
         format!("the directory can't be read: {error}")
     };
     diagnostic(&message, "bring it back; what it held stays in force until then")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::FileType;
+
+    /// As in a directory that may be listed and not searched.
+    #[test]
+    fn what_may_not_be_looked_at_is_not_gone() {
+        let name = std::env::temp_dir().join(format!("policy-watch-{}-loop", std::process::id()));
+        std::os::unix::fs::symlink(&name, &name).unwrap();
+        let content = read(&name.join("rule1.yaml"));
+        fs::remove_file(&name).unwrap();
+        assert!(matches!(content, Some(Content::Unusable(_))), "{content:?}");
+        assert_eq!(read(&name.join("rule1.yaml")), None);
+    }
+
+    /// A policy file that became something else between the look at it and its opening.
+    #[track_caller]
+    fn check_swapped(name: &str, make: impl FnOnce(&Path)) {
+        let path = std::env::temp_dir().join(format!("policy-watch-{}-{name}", std::process::id()));
+        make(&path);
+        let content = read_opened(&path);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(content.unwrap(), not_regular());
+    }
+
+    #[test]
+    fn what_took_a_file_s_place_is_neither_waited_for_nor_read() {
+        check_swapped("pipe", |path| {
+            rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        });
+        check_swapped("socket", |path| drop(std::os::unix::net::UnixListener::bind(path).unwrap()));
+        check_swapped("device", |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap());
+        check_swapped("directory", |path| std::os::unix::fs::symlink("/", path).unwrap());
+    }
 }

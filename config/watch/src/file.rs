@@ -4,8 +4,8 @@
 //!            an event                 quiet for `settle`
 //! waiting ─────────────► settling ─────────────────────► reading ─► listening ─► sending ─► waiting
 //!    │                                                                  │
-//!    └─ polls, only while a directory is missing                        └─ what was touched meanwhile may be
-//!                                                                          half a file: it is taken back
+//!    └─ polls, only while a directory is missing,                       └─ what was touched meanwhile may be
+//!       or the state directory takes nothing                               half a file: it is taken back
 //! ```
 //!
 //! INVARIANT: between the first byte written to a file and its close, its content of before stays.
@@ -26,7 +26,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How often a directory that is missing is looked for.
+/// How often a directory that is missing is looked for, and what could not be written is tried again.
 const POLL: Duration = Duration::from_secs(1);
 /// The kernel tells of a write, or of a truncation, a moment after it can be read.
 const CONFIRM: Duration = Duration::from_millis(2);
@@ -54,6 +54,10 @@ pub(crate) struct Shell {
     missing: Vec<Report>,
     /// Something can't be watched: it is looked for instead.
     poll: bool,
+    /// Why no change can be taken up: the barrier can't be raised.
+    unheard: Option<Report>,
+    /// Why accepted texts would not survive the process.
+    unsaved: Option<Report>,
     changes: Changes,
     barrier: Barrier,
     state: State,
@@ -103,6 +107,8 @@ impl Shell {
             real_directories: BTreeSet::new(),
             missing: Vec::new(),
             poll: false,
+            unheard: None,
+            unsaved: None,
             changes: Changes {
                 everything: true,
                 marks: barrier.directory().to_owned(),
@@ -122,7 +128,7 @@ impl Shell {
             let (file, diagnostics) = (report.file.clone(), report.diagnostics.clone());
             return Err(StartError::Unparsable { file, diagnostics });
         }
-        shell.save();
+        let set = if shell.save() { shell.apply() } else { set };
         Ok((shell, set))
     }
 
@@ -130,27 +136,39 @@ impl Shell {
     pub(crate) fn run(mut self, sets: &watch::Sender<Arc<PolicySet>>) {
         while self.wait() {
             self.settle_and_read();
-            let set = self.apply();
-            let _changed = sets.send_if_modified(|current| {
-                let changed = current.version != set.version;
-                *current = set;
-                changed
-            });
+            self.send(sets);
             for reload in self.changes.reloads.drain(..) {
                 // Whoever asked may have stopped waiting.
                 let _waiting = reload.send(());
             }
-            self.save();
+            if self.save() {
+                self.send(sets);
+            }
         }
+    }
+
+    /// Sends the set where it says something new.
+    fn send(&mut self, sets: &watch::Sender<Arc<PolicySet>>) {
+        let set = self.apply();
+        let _changed = sets.send_if_modified(|current| {
+            let changed = current.version != set.version;
+            *current = set;
+            changed
+        });
     }
 
     /// Until there is something to do. `false`: stop.
     fn wait(&mut self) -> bool {
+        if self.unheard.is_some() {
+            // What changes now can't be taken up anyway.
+            self.listen(POLL, Instant::now() + POLL);
+        }
+        let due = Instant::now() + POLL;
         while !self.changes.stop && !self.something_changed() {
             // What concerns no policy is forgotten.
             self.changes.entries.clear();
-            let message = if self.poll {
-                self.messages.recv_timeout(POLL)
+            let message = if self.poll || self.unheard.is_some() || self.unsaved.is_some() {
+                self.messages.recv_timeout(due.saturating_duration_since(Instant::now()))
             } else {
                 self.messages.recv().map_err(|_gone| RecvTimeoutError::Disconnected)
             };
@@ -158,7 +176,10 @@ impl Shell {
                 Ok(message) => {
                     let _matters = self.changes.hear(message);
                 }
-                Err(RecvTimeoutError::Timeout) => self.changes.everything = true,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.changes.everything |= self.poll;
+                    return true;
+                }
                 Err(RecvTimeoutError::Disconnected) => self.changes.stop = true,
             }
         }
@@ -205,13 +226,13 @@ impl Shell {
 
     /// Hears every event of what was done before now. `false`: they can't be told from those to come.
     fn hear_all(&mut self) -> bool {
-        let mark = match self.barrier.raise() {
-            Ok(mark) => mark,
-            Err(error) => {
-                tracing::error!(directory = %self.barrier.directory().display(), %error, "can't be written to");
-                return false;
-            }
-        };
+        let raised = self.barrier.raise();
+        let unheard = raised.as_ref().err().map(|error| {
+            let message = format!("can't be written to, so no change of a policy is taken up: {error}");
+            self.of_state_directory(Instead::LastAccepted, &message)
+        });
+        let _new = replace_and_log(&mut self.unheard, unheard);
+        let Ok(mark) = raised else { return false };
         let deadline = Instant::now() + HEARD_MAX;
         while self.changes.heard != mark {
             match self.messages.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -231,7 +252,7 @@ impl Shell {
             if self.changes.hear(message) {
                 until = deadline.min(Instant::now() + quiet);
             }
-            if Instant::now() >= until {
+            if self.changes.stop || Instant::now() >= until {
                 return;
             }
         }
@@ -376,14 +397,43 @@ impl Shell {
     fn apply(&mut self) -> Arc<PolicySet> {
         let files: Files =
             self.files.iter().map(|(path, file)| (path.clone(), file.content.clone())).collect();
-        self.state.apply(&files, &self.missing)
+        let more: Vec<Report> =
+            self.missing.iter().chain(&self.unheard).chain(&self.unsaved).cloned().collect();
+        self.state.apply(&files, &more)
     }
 
-    fn save(&mut self) {
-        if let Err(error) = self.store.save(self.state.accepted()) {
-            tracing::error!(%error, "an accepted policy text can't be kept for the next start");
+    /// Whether something else is to be said of it than before.
+    fn save(&mut self) -> bool {
+        let failed = self.store.save(self.state.accepted()).err();
+        let unsaved = failed.map(|error| {
+            let message = format!("an accepted policy text can't be kept for the next start: {error}");
+            self.of_state_directory(Instead::AsWritten, &message)
+        });
+        replace_and_log(&mut self.unsaved, unsaved)
+    }
+
+    fn of_state_directory(&self, instead: Instead, message: &str) -> Report {
+        let fix = "make room there, or make it writable; it is tried again every second";
+        Report {
+            file: self.settings.state_directory.clone(),
+            object: None,
+            instead,
+            diagnostics: vec![directory::diagnostic(message, fix)],
         }
     }
+}
+
+/// Logs what is new, once: it is tried again and again. Returns whether anything is.
+fn replace_and_log(report: &mut Option<Report>, now: Option<Report>) -> bool {
+    if *report == now {
+        return false;
+    }
+    if let Some(now) = &now {
+        let problem = now.diagnostics.first().map(|diagnostic| diagnostic.message.as_str());
+        tracing::error!(directory = %now.file.display(), problem, "the state directory can't be used");
+    }
+    *report = now;
+    true
 }
 
 /// What leads to a policy directory, and into it.

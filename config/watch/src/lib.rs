@@ -53,7 +53,7 @@ pub struct Report {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instead {
-    /// Nothing is wrong with it; the diagnostics are warnings.
+    /// What it says is in force; the diagnostics are warnings, or tell what else went wrong.
     AsWritten,
     ClosedForm,
     LastAccepted,

@@ -41,7 +41,7 @@ impl Store {
         &self.saved
     }
 
-    /// Writes what is new and removes what is gone. What fails is tried again at the next change.
+    /// Writes what is new and removes what is gone. What fails is tried again at the next call.
     ///
     /// # Errors
     /// The first text that could not be kept.
@@ -80,8 +80,11 @@ fn sync(directory: &Path, saved: &mut Texts, wanted: &Texts) -> Result<()> {
     let mut failed = Ok(());
     let gone: Vec<String> = saved.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
     for key in gone {
-        match fs::remove_file(directory.join(&key)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => failed = failed.and(Err(error)),
+        let path = directory.join(&key);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                failed = failed.and(Err(named(&path, error)))
+            }
             Ok(()) | Err(_) => {
                 let _text = saved.remove(&key);
             }
@@ -102,7 +105,10 @@ fn sync(directory: &Path, saved: &mut Texts, wanted: &Texts) -> Result<()> {
 fn write(directory: &Path, key: &str, text: &str) -> Result<()> {
     let path = directory.join(key);
     let aside = directory.join(ASIDE);
-    let named = |error: Error| Error::new(error.kind(), format!("{}: {error}", path.display()));
-    fs::write(&aside, format!("{}\n{text}", header(text))).map_err(named)?;
-    fs::rename(&aside, &path).map_err(named)
+    fs::write(&aside, format!("{}\n{text}", header(text))).map_err(|error| named(&path, error))?;
+    fs::rename(&aside, &path).map_err(|error| named(&path, error))
+}
+
+fn named(path: &Path, error: Error) -> Error {
+    Error::new(error.kind(), format!("`{}`: {error}", path.display()))
 }

@@ -315,6 +315,58 @@ fn accepted_texts_survive_a_restart() {
     }
 }
 
+/// Puts something else in a directory's place, and it back once `said`: no set is without the report until then.
+#[track_caller]
+fn check_unwritable(
+    directory: &str,
+    said: impl FnOnce(&Place, &mut Watched) -> Arc<PolicySet>,
+    expect: (Instead, &str),
+) {
+    let place = Place::new();
+    let mut watched = place.start();
+    let (directory, away) = (place.0.join("state/policies").join(directory), place.0.join("away"));
+    fs::rename(&directory, &away).unwrap();
+    fs::write(&directory, "").unwrap();
+    let set = said(&place, &mut watched);
+    let reports: Vec<_> = set.reports.iter().map(|report| (&report.file, report.instead)).collect();
+    assert_eq!(reports, [(&place.0.join("state"), expect.0)]);
+    let diagnostic = &set.reports[0].diagnostics[0];
+    assert!(diagnostic.message.starts_with(expect.1), "{}", diagnostic.message);
+    assert_eq!(diagnostic.severity, policy_model::parse::Severity::Error);
+    fs::remove_file(&directory).unwrap();
+    fs::rename(&away, &directory).unwrap();
+    let set = watched.wait_until(|set| set.reports.is_empty());
+    assert_eq!(set.policies.iter().map(|policy| words(policy)).collect::<Vec<_>>(), ["a=1"]);
+    drop(watched);
+    place.put("a.yaml", "kind: [");
+    assert_eq!(place.start().policies(), ["a=1"], "it was saved in the end");
+}
+
+#[test]
+fn an_accepted_text_that_can_t_be_saved_is_reported_until_it_is() {
+    let expect = (Instead::AsWritten, "an accepted policy text can't be kept for the next start: `");
+    for directory in ["objects", "files"] {
+        let said = |place: &Place, watched: &mut Watched| {
+            place.put("a.yaml", &policy("a", "1"));
+            let _in_force = watched.wait_for(&["a=1"]);
+            watched.wait_until(|set| !set.reports.is_empty())
+        };
+        check_unwritable(directory, said, expect);
+    }
+}
+
+#[test]
+fn a_change_that_can_t_be_told_from_half_a_change_is_reported_until_it_can() {
+    let expect = (Instead::LastAccepted, "can't be written to, so no change of a policy is taken up: ");
+    let said = |place: &Place, watched: &mut Watched| {
+        place.put("a.yaml", &policy("a", "1"));
+        let set = watched.wait_until(|set| !set.reports.is_empty());
+        assert_eq!(set.policies, []);
+        set
+    };
+    check_unwritable(".heard", said, expect);
+}
+
 #[test]
 fn a_torn_copy_counts_as_absent() {
     let place = Place::new();
@@ -428,4 +480,22 @@ fn trails_name_every_link() {
     assert_eq!(trail("one/link"), ["one", "real/link", "one", "real/x"]);
     assert_eq!(trail("missing/x"), ["missing/x"]);
     assert_eq!(trail("loop").len(), 41);
+}
+
+/// As many links as the kernel follows, and one more.
+#[test]
+fn a_trail_follows_no_more_links_than_the_kernel() {
+    let place = Place::new();
+    let root = fs::canonicalize(&place.0).unwrap();
+    fs::write(root.join("0"), "").unwrap();
+    for nth in 1..=directory::LINKS_MAX + 1 {
+        symlink((nth - 1).to_string(), root.join(nth.to_string())).unwrap();
+    }
+    let check = |links: usize, end: &str, leads_somewhere: bool| {
+        let link = root.join(links.to_string());
+        assert_eq!(directory::trail(&link).pop(), Some(root.join(end)), "{links} links");
+        assert_eq!(fs::metadata(link).is_ok(), leads_somewhere, "{links} links");
+    };
+    check(directory::LINKS_MAX, "0", true);
+    check(directory::LINKS_MAX + 1, "1", false);
 }

@@ -14,14 +14,14 @@ use std::collections::BTreeMap;
 /// A rule for more methods than this is a rule for any method, under a condition.
 const METHODS_MAX: usize = 16;
 
-#[derive(Debug, Default)]
-pub(super) struct Compiler {
+#[derive(Debug)]
+pub(super) struct Compiler<'p> {
     rules: Vec<RuleRef>,
     matches: Vec<HttpMatch>,
     conditions: Vec<Option<Box<Conditions>>>,
     methods: BTreeMap<Vec<u8>, Builder>,
     any: Builder,
-    patterns: Patterns,
+    patterns: &'p mut Patterns,
     errors: Vec<PatternError>,
 }
 
@@ -33,7 +33,19 @@ enum Method {
     Pattern(Matcher),
 }
 
-impl Compiler {
+impl<'p> Compiler<'p> {
+    pub(super) fn new(patterns: &'p mut Patterns) -> Self {
+        Self {
+            rules: Vec::new(),
+            matches: Vec::new(),
+            conditions: Vec::new(),
+            methods: BTreeMap::new(),
+            any: Builder::default(),
+            patterns,
+            errors: Vec::new(),
+        }
+    }
+
     pub(super) fn add(&mut self, matches: &HttpMatch, rule: &RuleRef) {
         if let Err((field, message)) = self.add_or_fail(matches, rule) {
             self.errors.push(PatternError { rule: rule.clone(), field, message });
@@ -81,13 +93,13 @@ impl Compiler {
     pub(super) fn finish(mut self) -> (HttpRules, Vec<PatternError>) {
         let mut failed = Vec::new();
         let mut finish = |builder: Builder| -> Trie {
-            let (trie, mut failures) = builder.finish(&mut self.patterns);
+            let (trie, mut failures) = builder.finish(self.patterns);
             failed.append(&mut failures);
             trie
         };
         let methods =
             self.methods.into_iter().map(|(method, builder)| (method.into(), finish(builder))).collect();
-        let any = finish(self.any);
+        let any = Box::new(finish(self.any));
         for (candidate, message) in failed {
             let rule = self.rules.get(candidate.rule()).cloned();
             let error = rule.map(|rule| PatternError { rule, field: "path", message });

@@ -1,19 +1,21 @@
 //! Tries from the literal starts of rules.
 
-use super::pattern::Patterns;
+use super::pattern::{Group, Patterns};
 use super::short;
 use super::start::{Rest, Start};
 use super::trie::{
-    Candidate, Candidates, Children, EMPTY, Group, Leaf, Node, STRIDE_MAX, Slot, Trie, common, hash, key,
-    mask,
+    Behind, Candidate, Candidates, Children, End, Label, Node, STRIDE_MAX, Trie, common, following, hash, key,
 };
 use regex_syntax::hir::Hir;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
 
-/// At most this many patterns are run as one automaton.
-const GROUP_MAX: usize = 32;
-/// A group that is too big for a table is cut into this many.
-const SPLIT: usize = 4;
+/// Patterns with one start are looked at in groups of this many.
+const GROUP_MIN: usize = 24;
+const GROUP_MAX: usize = 40;
+/// Behind one pattern in so many a group may end.
+const GROUP_END: u64 = 8;
 
 /// Collects rules by the literal start of their path.
 #[derive(Debug, Default)]
@@ -41,104 +43,131 @@ impl Builder {
     /// The trie, and the rules whose patterns could not be built.
     pub(super) fn finish(mut self, patterns: &mut Patterns) -> (Trie, Vec<(Candidate, String)>) {
         self.entries.sort_by(|a, b| a.start.literal.cmp(&b.start.literal));
-        let mut growing = Growing::default();
+        let mut growing = Growing::new(patterns);
         let mut todo = VecDeque::new();
-        if !self.entries.is_empty() {
-            growing.nodes.push(None);
-            todo.push_back(Branch { node: 0, key: 0, entries: &self.entries, at: 0 });
+        let mut root = Node { first: lowest(&self.entries), ..Node::NOBODY };
+        growing.grow(&mut root, &self.entries, 0, &mut todo);
+        while let Some(Branch { slot, entries, at }) = todo.pop_front() {
+            let mut node = growing.nodes.get(slot).copied().unwrap_or(Node::NOBODY);
+            growing.grow(&mut node, entries, at, &mut todo);
+            growing.nodes.get_mut(slot).into_iter().for_each(|place| *place = node);
         }
-        while let Some(branch) = todo.pop_front() {
-            growing.grow(&branch, &mut todo, patterns);
-        }
-        growing.finish()
+        growing.finish(root)
     }
 }
 
-/// Entries that are alike up to `at`, and the node that is to stand for them.
+/// Entries that are alike up to `at`, and where the node lies that is to stand for them.
 #[derive(Clone, Copy)]
 struct Branch<'a> {
-    node: usize,
-    key: u64,
+    slot: usize,
     entries: &'a [Entry],
     at: usize,
 }
 
-#[derive(Default)]
-struct Growing {
-    nodes: Vec<Option<Node>>,
-    leaves: Vec<Leaf>,
-    slots: Vec<Slot>,
+struct Growing<'p> {
+    patterns: &'p mut Patterns,
+    nodes: Vec<Node>,
+    sorted: Vec<u32>,
+    ends: Vec<End>,
     others: Vec<Candidate>,
-    groups: Vec<Group>,
     members: Vec<Candidates>,
+    groups: Vec<Arc<Group>>,
+    /// Where each of them lies.
+    known: HashMap<*const Group, u32>,
     bytes: Vec<u8>,
     failed: Vec<(Candidate, String)>,
+    has_lines: bool,
 }
 
-impl Growing {
-    fn grow<'a>(&mut self, branch: &Branch<'a>, todo: &mut VecDeque<Branch<'a>>, patterns: &mut Patterns) {
-        let Branch { node, key, entries, at } = *branch;
+impl<'p> Growing<'p> {
+    fn new(patterns: &'p mut Patterns) -> Self {
+        Self {
+            patterns,
+            nodes: Vec::new(),
+            sorted: Vec::new(),
+            ends: Vec::new(),
+            // The list of those who have no others.
+            others: vec![Candidate::NONE],
+            members: Vec::new(),
+            groups: Vec::new(),
+            known: HashMap::new(),
+            bytes: Vec::new(),
+            failed: Vec::new(),
+            has_lines: false,
+        }
+    }
+
+    fn grow<'a>(
+        &mut self,
+        node: &mut Node,
+        entries: &'a [Entry],
+        at: usize,
+        todo: &mut VecDeque<Branch<'a>>,
+    ) {
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
         // They are sorted, so what the first and the last begin with, all do.
         let length = common(first.rest(at), last.rest(at));
         let end = at + length;
         let own = entries.partition_point(|entry| entry.start.literal.len() <= end);
         let (own, below) = entries.split_at(own);
-        let label = (short(self.bytes.len()), short(length));
-        self.bytes.extend(first.rest(at).iter().take(length));
-        let leaf = (!own.is_empty()).then(|| self.leaf(own, patterns));
-        let children = self.children(below, end, todo);
-        let first = entries.iter().map(|entry| entry.rule).min().unwrap_or(Candidate::NONE);
-        if let Some(place) = self.nodes.get_mut(node) {
-            *place = Some(Node { key, label, first, leaf, children });
+        node.label = self.label(first.rest(at).get(..length).unwrap_or_default());
+        node.children = self.children(below, end, todo);
+        let mut ends = self.ends(own).into_iter();
+        node.end = ends.next().unwrap_or(node.end);
+        let start = self.ends.len();
+        self.ends.extend(ends);
+        node.more_ends = (short(start), short(self.ends.len() - start));
+    }
+
+    fn label(&mut self, label: &[u8]) -> Label {
+        let start = short(self.bytes.len());
+        let head = key(label, 0, label.len());
+        if head.is_none() {
+            self.bytes.extend(label);
         }
+        Label { head: head.unwrap_or(0), length: short(label.len()), start }
     }
 
     fn children<'a>(&mut self, below: &'a [Entry], at: usize, todo: &mut VecDeque<Branch<'a>>) -> Children {
         let shortest = below.iter().map(|entry| entry.rest(at).len()).min().unwrap_or(0);
         let stride = shortest.min(STRIDE_MAX);
-        let key = |entry: &Entry| key(entry.rest(at), stride).unwrap_or(0);
-        let first = self.nodes.len();
-        let branches = below
-            .chunk_by(|a, b| key(a) == key(b))
-            .filter_map(|entries| Some((key(entries.first()?), entries)));
-        let branches = branches.zip(first..).map(|((key, entries), node)| Branch {
-            node,
-            key,
-            entries,
-            at: at + stride,
-        });
-        let fresh: Vec<Branch<'a>> = branches.collect();
-        self.nodes.resize(first + fresh.len(), None);
-        let (table, bits) = self.table(&fresh);
-        todo.extend(&fresh);
-        let stride = u8::try_from(stride).unwrap_or(0);
-        Children { first: short(first), count: short(fresh.len()), table, bits, stride }
-    }
-
-    /// At most half full, so that a search ends soon.
-    fn table(&mut self, children: &[Branch<'_>]) -> (u32, u8) {
-        let start = self.slots.len();
-        let bits = u8::try_from((children.len() * 2).next_power_of_two().trailing_zeros()).unwrap_or(0);
-        self.slots.resize(start + mask(bits) + 1, EMPTY);
-        for Branch { key, node, .. } in children {
-            let mut slot = hash(*key, bits);
-            while self.slots.get(start + slot).is_some_and(|taken| taken.node != EMPTY.node) {
-                slot = (slot + 1) & mask(bits);
+        let key = |entry: &Entry| key(&entry.start.literal, at, stride).unwrap_or(0);
+        let branches: Vec<&[Entry]> = below.chunk_by(|a, b| key(a) == key(b)).collect();
+        let children = Children {
+            first: short(self.sorted.len()),
+            count: short(branches.len()),
+            stride: u8::try_from(stride).unwrap_or(0),
+        };
+        let (start, length) = children.table();
+        self.nodes.resize(start + length, Node::NOBODY);
+        for entries in branches {
+            let key = entries.first().map_or(0, key);
+            let mut slot = hash(key, length);
+            while self.nodes.get(start + slot).is_some_and(Node::is_somebody) {
+                slot = following(slot, length);
             }
-            if let Some(free) = self.slots.get_mut(start + slot) {
-                *free = Slot { key: *key, node: short(*node) };
-            }
+            let slot = start + slot;
+            let node = Node { key, first: lowest(entries), ..Node::NOBODY };
+            self.nodes.get_mut(slot).into_iter().for_each(|place| *place = node);
+            self.sorted.push(short(slot));
+            todo.push_back(Branch { slot, entries, at: at + stride });
         }
-        (short(start), bits)
+        children
     }
 
-    fn leaf(&mut self, entries: &[Entry], patterns: &mut Patterns) -> u32 {
-        let mut with = |rest: Rest| self.candidates(entries.iter().filter(|entry| entry.start.rest == rest));
-        let (anything, lines, nothing) = (with(Rest::Anything), with(Rest::Line), with(Rest::Nothing));
-        let groups = self.groups(entries, patterns);
-        self.leaves.push(Leaf { anything, lines, nothing, groups });
-        short(self.leaves.len() - 1)
+    fn ends(&mut self, entries: &[Entry]) -> Vec<End> {
+        let mut ends = Vec::new();
+        for (rest, behind) in
+            [(Rest::Anything, Behind::Anything), (Rest::Line, Behind::Line), (Rest::Nothing, Behind::Nothing)]
+        {
+            let rules = self.candidates(entries.iter().filter(|entry| entry.start.rest == rest));
+            ends.push(End { behind, rules });
+        }
+        self.groups(entries, &mut ends);
+        ends.retain(|end| end.rules.first != Candidate::NONE);
+        ends.sort_by_key(|end| end.rules.first);
+        self.has_lines |= ends.iter().any(|end| end.behind == Behind::Line);
+        ends
     }
 
     /// The rules, up to the first that nothing can hold back: it hides those behind it.
@@ -150,11 +179,15 @@ impl Growing {
         let first = rules.next().unwrap_or(Candidate::NONE);
         let start = self.others.len();
         self.others.extend(rules);
-        Candidates { first, others: (short(start), short(self.others.len() - start)) }
+        if self.others.len() == start {
+            return Candidates { first, others: 0 };
+        }
+        self.others.push(Candidate::NONE);
+        Candidates { first, others: short(start) }
     }
 
     /// Equal patterns are one, and they are grouped in the order of their first rules.
-    fn groups(&mut self, entries: &[Entry], patterns: &mut Patterns) -> (u32, u32) {
+    fn groups(&mut self, entries: &[Entry], ends: &mut Vec<End>) {
         let mut by_text: BTreeMap<String, (&Hir, Vec<&Entry>)> = BTreeMap::new();
         for entry in entries {
             if let Rest::Pattern(hir) = &entry.start.rest {
@@ -162,59 +195,72 @@ impl Growing {
             }
         }
         let mut all: Vec<Alike<'_>> =
-            by_text.into_values().map(|(hir, entries)| Alike { hir, entries }).collect();
+            by_text.into_iter().map(|(text, (hir, entries))| Alike { text, hir, entries }).collect();
         all.sort_by_key(Alike::first);
-        let start = self.groups.len();
-        for chunk in all.chunks(GROUP_MAX) {
-            self.group(chunk, patterns);
-        }
-        (short(start), short(self.groups.len() - start))
-    }
-
-    fn group(&mut self, chunk: &[Alike<'_>], patterns: &mut Patterns) {
-        let hirs: Vec<&Hir> = chunk.iter().map(|alike| alike.hir).collect();
-        let automaton = match *hirs {
-            [single] => patterns.single(single),
-            _ => patterns.table(&hirs).ok_or_else(String::new),
-        };
-        match automaton {
-            Ok(automaton) => {
-                let start = self.members.len();
-                for alike in chunk {
-                    let rules = self.candidates(alike.entries.iter().copied());
-                    self.members.push(rules);
-                }
-                let members = (short(start), short(chunk.len()));
-                let first = chunk.iter().map(Alike::first).min().unwrap_or(Candidate::NONE);
-                self.groups.push(Group { automaton, members, first });
-            }
-            Err(message) if chunk.len() == 1 => {
-                let entries = chunk.iter().flat_map(|alike| &alike.entries);
-                self.failed.extend(entries.map(|entry| (entry.rule, message.clone())));
-            }
-            Err(_) => {
-                chunk.chunks(chunk.len().div_ceil(SPLIT)).for_each(|part| self.group(part, patterns));
-            }
+        let mut rest = all.as_slice();
+        while let Some((group, behind)) =
+            rest.split_at_checked(group_length(rest)).filter(|_| !rest.is_empty())
+        {
+            ends.push(self.group(group));
+            rest = behind;
         }
     }
 
-    fn finish(self) -> (Trie, Vec<(Candidate, String)>) {
+    fn group(&mut self, all: &[Alike<'_>]) -> End {
+        let hirs: Vec<&Hir> = all.iter().map(|alike| alike.hir).collect();
+        let group = self.patterns.group(&hirs);
+        for (pattern, message) in group.failed() {
+            let entries = all.get(*pattern).into_iter().flat_map(|alike| &alike.entries);
+            self.failed.extend(entries.map(|entry| (entry.rule, message.clone())));
+        }
+        let place = *self.known.entry(Arc::as_ptr(&group)).or_insert(short(self.groups.len()));
+        if place == short(self.groups.len()) {
+            self.groups.push(group);
+        }
+        if let [one] = all {
+            let rules = self.candidates(one.entries.iter().copied());
+            return End { behind: Behind::Pattern(place), rules };
+        }
+        let start = self.members.len();
+        for alike in all {
+            let rules = self.candidates(alike.entries.iter().copied());
+            self.members.push(rules);
+        }
+        let first = all.first().map_or(Candidate::NONE, Alike::first);
+        End { behind: Behind::Patterns(place), rules: Candidates { first, others: short(start) } }
+    }
+
+    fn finish(self, root: Node) -> (Trie, Vec<(Candidate, String)>) {
         let trie = Trie {
-            has_lines: self.leaves.iter().any(|leaf| leaf.lines.first != Candidate::NONE),
-            nodes: self.nodes.into_iter().flatten().collect(),
-            leaves: self.leaves.into(),
-            slots: self.slots.into(),
+            root,
+            nodes: self.nodes.into(),
+            sorted: self.sorted.into(),
+            ends: self.ends.into(),
             others: self.others.into(),
-            groups: self.groups.into(),
             members: self.members.into(),
+            groups: self.groups.into(),
             bytes: self.bytes.into(),
+            has_lines: self.has_lines,
         };
         (trie, self.failed)
     }
 }
 
+fn lowest(entries: &[Entry]) -> Candidate {
+    entries.iter().map(|entry| entry.rule).min().unwrap_or(Candidate::NONE)
+}
+
+/// Where a group ends is up to its patterns: one that comes or goes changes its own group, and those behind it
+/// are found again as they were.
+fn group_length(all: &[Alike<'_>]) -> usize {
+    let within = all.get(..GROUP_MAX).unwrap_or(all);
+    let end = within.iter().skip(GROUP_MIN - 1).position(Alike::may_end);
+    end.map_or(within.len(), |end| GROUP_MIN + end)
+}
+
 /// Entries with one pattern.
 struct Alike<'a> {
+    text: String,
     hir: &'a Hir,
     entries: Vec<&'a Entry>,
 }
@@ -222,5 +268,11 @@ struct Alike<'a> {
 impl Alike<'_> {
     fn first(&self) -> Candidate {
         self.entries.iter().map(|entry| entry.rule).min().unwrap_or(Candidate::NONE)
+    }
+
+    fn may_end(&self) -> bool {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(self.text.as_bytes());
+        hasher.finish().is_multiple_of(GROUP_END)
     }
 }

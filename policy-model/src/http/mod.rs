@@ -26,6 +26,7 @@ use compile::Compiler;
 use condition::{Conditions, Failed};
 
 pub(crate) use condition::header_holds;
+pub(crate) use pattern::Patterns;
 use std::cmp::Reverse;
 use trie::{Candidate, Trie};
 
@@ -61,7 +62,7 @@ pub struct HttpRules {
     /// Rules for literal methods, by method.
     methods: Box<[(Box<[u8]>, Trie)]>,
     /// Rules for any method, and those whose method is a pattern (a condition).
-    any: Trie,
+    any: Box<Trie>,
 }
 
 /// A rule whose pattern can't be compiled within the limits; it matches nothing, the others are untouched.
@@ -74,7 +75,15 @@ pub struct PatternError {
 
 impl HttpRules {
     pub fn compile(rules: &[(HttpRule, RuleRef)]) -> (Self, Vec<PatternError>) {
-        let mut compiler = Compiler::default();
+        Self::compile_with(rules, &mut Patterns::default())
+    }
+
+    /// What `patterns` knows is not compiled again, and it is told what is.
+    pub(crate) fn compile_with(
+        rules: &[(HttpRule, RuleRef)],
+        patterns: &mut Patterns,
+    ) -> (Self, Vec<PatternError>) {
+        let mut compiler = Compiler::new(patterns);
         for (http, rule) in rules.iter().filter(|(http, _)| !http.unjudgeable) {
             compiler.add(&http.matches, rule);
         }
@@ -145,7 +154,7 @@ impl HttpRules {
 
     fn tries(&self) -> impl Iterator<Item = (Option<&[u8]>, &Trie)> {
         let own = self.methods.iter().map(|(method, trie)| (Some(&**method), trie));
-        own.chain([(None, &self.any)])
+        own.chain([(None, &*self.any)])
     }
 
     fn own(&self, method: &[u8]) -> Option<&Trie> {

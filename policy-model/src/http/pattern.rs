@@ -14,25 +14,31 @@ use regex_automata::{Anchored, Input, MatchKind};
 use regex_syntax::hir::Hir;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-/// What a table may grow to; above it, a group is split, and a single pattern becomes lazy.
+/// What a table may grow to.
 const TABLE_BYTES_MAX: usize = 256 << 10;
+/// Where a group does not fit into one, a pattern that would take more than so many times its share gets none: to find
+/// out costs by the byte.
+const SHARES_MAX: usize = 2;
 /// The states that a lazy automaton remembers, per thread.
 const LAZY_BYTES_MAX: usize = 512 << 10;
+
+/// What is too big for one table together is cut into this many.
+const SPLIT: usize = 4;
 
 /// More words than this are matched by an automaton.
 const WORDS_MAX: usize = 16;
 
 /// Patterns that are run together.
-pub(super) enum Automaton {
+enum Automaton {
     Lazy(Box<Lazy>),
     /// Of one pattern.
     Positions(Box<Positions>),
     Table(Box<dense::DFA<Vec<u32>>>),
 }
 
-pub(super) struct Lazy {
+struct Lazy {
     dfa: hybrid::dfa::DFA,
     caches: Pool<hybrid::dfa::Cache, Box<dyn Fn() -> hybrid::dfa::Cache + Send + Sync>>,
 }
@@ -49,7 +55,7 @@ impl fmt::Debug for Automaton {
 
 impl Automaton {
     /// Calls `each` with the place of every pattern that matches `bytes[from..]` as a whole.
-    pub(super) fn matches(&self, bytes: &[u8], from: usize, each: &mut impl FnMut(usize)) {
+    fn matches(&self, bytes: &[u8], from: usize, each: &mut impl FnMut(usize)) {
         match self {
             Self::Lazy(lazy) => lazy.matches(bytes, from, each).unwrap_or_default(),
             Self::Positions(positions) => {
@@ -61,12 +67,12 @@ impl Automaton {
         }
     }
 
-    fn table(nfa: &NFA) -> Option<Self> {
+    fn table(nfa: &NFA, bytes_max: usize) -> Option<Self> {
         let config = dense::Config::new()
             .match_kind(MatchKind::All)
             .start_kind(StartKind::Anchored)
-            .dfa_size_limit(Some(TABLE_BYTES_MAX))
-            .determinize_size_limit(Some(TABLE_BYTES_MAX));
+            .dfa_size_limit(Some(bytes_max))
+            .determinize_size_limit(Some(bytes_max));
         dense::Builder::new()
             .configure(config)
             .build_from_nfa(nfa)
@@ -134,45 +140,176 @@ impl Lazy {
     }
 }
 
-/// Compiles patterns, each text once.
-#[derive(Debug, Default)]
-pub(super) struct Patterns {
-    known: HashMap<String, Arc<Automaton>>,
+/// Patterns that are looked at together, in as few automata as their limits allow.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// In the order of their first patterns.
+    parts: Box<[Part]>,
+    /// Patterns that could not be built, and why.
+    failed: Box<[(usize, String)]>,
+}
+
+/// One automaton of a group.
+#[derive(Debug)]
+pub(super) struct Part {
+    automaton: Automaton,
+    /// The places of its patterns in the group, ascending.
+    patterns: Box<[usize]>,
+}
+
+/// A pattern by its place in the group.
+type Placed<'a> = (usize, &'a Hir);
+
+impl Group {
+    fn build(hirs: &[&Hir]) -> Self {
+        let mut group = Building::default();
+        let all: Vec<Placed<'_>> = hirs.iter().copied().enumerate().collect();
+        if let [one] = *all {
+            group.one(one, TABLE_BYTES_MAX);
+        } else if longest_is_big(&all) || !group.table(&all, TABLE_BYTES_MAX) {
+            group.apart(&all);
+        }
+        group.parts.sort_by_key(|part| part.patterns.first().copied());
+        Self { parts: group.parts.into(), failed: group.failed.into() }
+    }
+
+    pub(super) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    pub(super) fn failed(&self) -> &[(usize, String)] {
+        &self.failed
+    }
+
+    /// Whether any of its patterns matches `bytes[from..]` as a whole.
+    pub(super) fn is_match(&self, bytes: &[u8], from: usize) -> bool {
+        let mut found = false;
+        for part in &self.parts {
+            part.automaton.matches(bytes, from, &mut |_| found = true);
+        }
+        found
+    }
+}
+
+impl Part {
+    pub(super) fn patterns(&self) -> &[usize] {
+        &self.patterns
+    }
+
+    /// Calls `each` with the place in the group of every pattern that matches `bytes[from..]` as a whole.
+    pub(super) fn matches(&self, bytes: &[u8], from: usize, each: &mut impl FnMut(usize)) {
+        self.automaton.matches(bytes, from, &mut |pattern| {
+            self.patterns.get(pattern).copied().into_iter().for_each(&mut *each);
+        });
+    }
+}
+
+#[derive(Default)]
+struct Building {
+    parts: Vec<Part>,
+    failed: Vec<(usize, String)>,
+}
+
+impl Building {
+    fn one(&mut self, pattern: Placed<'_>, bytes_max: usize) {
+        if !self.table(&[pattern], bytes_max) {
+            self.big(pattern);
+        }
+    }
+
+    /// A pattern that is too big for a table.
+    fn big(&mut self, (place, hir): Placed<'_>) {
+        let automaton =
+            nfa(&[hir]).and_then(|nfa| Automaton::positions(&nfa).map_or_else(|| Automaton::lazy(nfa), Ok));
+        match automaton {
+            Ok(automaton) => self.parts.push(Part { automaton, patterns: [place].into() }),
+            Err(message) => self.failed.push((place, message)),
+        }
+    }
+
+    /// `false`: one table for all of them would be too big.
+    fn table(&mut self, patterns: &[Placed<'_>], bytes_max: usize) -> bool {
+        let hirs: Vec<&Hir> = patterns.iter().map(|(_, hir)| *hir).collect();
+        let table = nfa(&hirs).ok().and_then(|nfa| Automaton::table(&nfa, bytes_max));
+        let part = table.map(|automaton| Part {
+            automaton,
+            patterns: patterns.iter().map(|(place, _)| *place).collect(),
+        });
+        let is_built = part.is_some();
+        self.parts.extend(part);
+        is_built
+    }
+
+    /// Those that are too big by themselves are told from those that are so together: each is tried once, where
+    /// cutting the group until all parts fit would try the big ones again and again.
+    fn apart(&mut self, patterns: &[Placed<'_>]) {
+        let share = TABLE_BYTES_MAX / patterns.len().max(1) * SHARES_MAX;
+        let (small, big): (Vec<_>, Vec<_>) = patterns.iter().partition(|(_, hir)| fits(hir, share));
+        big.iter().for_each(|pattern| self.big(*pattern));
+        // Without the big ones, all of the small ones may fit.
+        let parts = if big.is_empty() { SPLIT } else { 1 };
+        self.together(&small, parts);
+    }
+
+    fn together(&mut self, small: &[Placed<'_>], parts: usize) {
+        for chunk in small.chunks(small.len().div_ceil(parts).max(1)) {
+            match chunk {
+                [one] => self.one(*one, TABLE_BYTES_MAX),
+                many if self.table(many, TABLE_BYTES_MAX) => {}
+                many => self.together(many, SPLIT),
+            }
+        }
+    }
+}
+
+/// A table of many big patterns is given up late: every state of it is one of each.
+fn longest_is_big(patterns: &[Placed<'_>]) -> bool {
+    let longest = patterns.iter().max_by_key(|(_, hir)| hir.to_string().len());
+    longest.is_some_and(|(_, hir)| !fits(hir, TABLE_BYTES_MAX / SPLIT))
+}
+
+fn fits(hir: &Hir, bytes_max: usize) -> bool {
+    nfa(&[hir]).is_ok_and(|nfa| Automaton::table(&nfa, bytes_max).is_some())
+}
+
+/// The automata in use, by the texts of their patterns: what was compiled once is not compiled again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Patterns {
+    known: HashMap<Arc<[String]>, Weak<Group>>,
 }
 
 impl Patterns {
+    /// Those that somebody still uses.
+    pub(crate) fn in_use(&self) -> Self {
+        let known = self.known.iter().filter(|(_, group)| group.strong_count() > 0);
+        Self { known: known.map(|(texts, group)| (Arc::clone(texts), Weak::clone(group))).collect() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// A matcher of whole values.
     pub(super) fn matcher(&mut self, hir: &Hir) -> Result<Matcher, String> {
-        match words(hir, WORDS_MAX) {
-            Some(words) => Ok(Matcher::Words(words.into())),
-            None => self.single(hir).map(Matcher::Automaton),
+        if let Some(words) = words(hir, WORDS_MAX) {
+            return Ok(Matcher::Words(words.into()));
+        }
+        let group = self.group(&[hir]);
+        match group.failed() {
+            [(_, message), ..] => Err(message.clone()),
+            [] => Ok(Matcher::Group(group)),
         }
     }
 
-    /// One table for all of them; `None` where it would be too big.
-    pub(super) fn table(&mut self, hirs: &[&Hir]) -> Option<Arc<Automaton>> {
-        self.build(hirs, |nfa| Automaton::table(&nfa).ok_or_else(String::new)).ok()
-    }
-
-    pub(super) fn single(&mut self, hir: &Hir) -> Result<Arc<Automaton>, String> {
-        self.build(&[hir], |nfa| {
-            let small = Automaton::table(&nfa).or_else(|| Automaton::positions(&nfa));
-            small.map_or_else(|| Automaton::lazy(nfa), Ok)
-        })
-    }
-
-    fn build(
-        &mut self,
-        hirs: &[&Hir],
-        make: impl FnOnce(NFA) -> Result<Automaton, String>,
-    ) -> Result<Arc<Automaton>, String> {
-        let key = hirs.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
-        if let Some(known) = self.known.get(&key) {
-            return Ok(Arc::clone(known));
+    pub(super) fn group(&mut self, hirs: &[&Hir]) -> Arc<Group> {
+        let texts: Arc<[String]> = hirs.iter().map(ToString::to_string).collect();
+        if let Some(known) = self.known.get(&texts).and_then(Weak::upgrade) {
+            return known;
         }
-        let automaton = Arc::new(make(nfa(hirs)?)?);
-        let _new = self.known.insert(key, Arc::clone(&automaton));
-        Ok(automaton)
+        let group = Arc::new(Group::build(hirs));
+        let _old = self.known.insert(texts, Arc::downgrade(&group));
+        group
     }
 }
 
@@ -192,18 +329,15 @@ fn nfa(hirs: &[&Hir]) -> Result<NFA, String> {
 /// One pattern against one whole value.
 #[derive(Debug)]
 pub(super) enum Matcher {
-    Automaton(Arc<Automaton>),
+    /// Of one pattern.
+    Group(Arc<Group>),
     Words(Box<[Vec<u8>]>),
 }
 
 impl Matcher {
     pub(super) fn matches(&self, value: &[u8]) -> bool {
         match self {
-            Self::Automaton(automaton) => {
-                let mut found = false;
-                automaton.matches(value, 0, &mut |_| found = true);
-                found
-            }
+            Self::Group(group) => group.is_match(value, 0),
             Self::Words(words) => words.iter().any(|word| word == value),
         }
     }

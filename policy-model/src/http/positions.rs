@@ -4,7 +4,7 @@
 //! that may take it to the set of those that may come next, all of them at once as bits. What a step costs depends on the
 //! pattern alone: no path, however hostile, makes it remember more.
 
-use regex_automata::nfa::thompson::{NFA, State};
+use regex_automata::nfa::thompson::{NFA, State, Transition};
 use regex_automata::util::primitives::StateID;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,12 +20,12 @@ pub(super) struct Positions {
     words: usize,
     start: Set,
     start_accepts: bool,
-    /// By byte: who takes it.
-    takes: Box<[Set]>,
+    /// By byte: who takes it. Only the words in use, as in `follows`.
+    takes: Box<[u64]>,
     /// Behind these comes just the next position: all of them step at once, by a shift.
     steps: Set,
     /// What comes behind the others.
-    follows: Box<[Set]>,
+    follows: Box<[u64]>,
     /// Behind these the value may end.
     accepts: Set,
 }
@@ -34,19 +34,20 @@ impl Positions {
     /// `None`: there are too many, or the pattern looks around.
     pub(super) fn new(nfa: &NFA) -> Option<Self> {
         let places = places(nfa)?;
+        let words = places.len().div_ceil(64).max(1);
         let mut this = Self {
-            words: places.len().div_ceil(64).max(1),
+            words,
             start: [0; WORDS_MAX],
             start_accepts: false,
-            takes: vec![[0; WORDS_MAX]; 256].into(),
+            takes: vec![0; 256 * words].into(),
             steps: [0; WORDS_MAX],
-            follows: vec![[0; WORDS_MAX]; places.len()].into(),
+            follows: vec![0; places.len() * words].into(),
             accepts: [0; WORDS_MAX],
         };
         (this.start, this.start_accepts) = reach(nfa, &places, nfa.start_anchored());
         for (index, place) in places.iter().enumerate() {
-            for byte in &place.bytes {
-                this.takes.get_mut(usize::from(*byte)).into_iter().for_each(|set| add(set, index));
+            for byte in place.bytes.iter().flat_map(|(first, last)| *first..=*last) {
+                add(this.takes.get_mut(usize::from(byte) * words..).unwrap_or_default(), index);
             }
             let (follows, accepts) = reach(nfa, &places, place.next);
             if accepts {
@@ -57,21 +58,26 @@ impl Positions {
             if follows == step {
                 add(&mut this.steps, index);
             }
-            this.follows.get_mut(index).into_iter().for_each(|set| *set = follows);
+            let to = this.follows.iter_mut().skip(index * words).take(words);
+            to.zip(follows).for_each(|(to, word)| *to = word);
         }
         Some(this)
+    }
+
+    /// A set of those that lie one behind the other.
+    fn set<'a>(&self, sets: &'a [u64], index: usize) -> &'a [u64] {
+        sets.get(index * self.words..).and_then(|sets| sets.get(..self.words)).unwrap_or_default()
     }
 
     pub(super) fn matches(&self, bytes: &[u8]) -> bool {
         let mut accepts = self.start_accepts;
         let mut active = self.start;
         for byte in bytes {
-            let Some(takes) = self.takes.get(usize::from(*byte)) else { return false };
+            let takes = self.set(&self.takes, usize::from(*byte));
             let mut next = [0; WORDS_MAX];
             let (mut carry, mut any) = (0, 0);
             accepts = false;
-            let words =
-                active.iter().zip(takes).zip(&self.steps).zip(&self.accepts).take(self.words).enumerate();
+            let words = active.iter().zip(takes).zip(&self.steps).zip(&self.accepts).enumerate();
             for (word, (((active, takes), steps), ends)) in words {
                 let taking = active & takes;
                 any |= taking;
@@ -93,8 +99,8 @@ impl Positions {
         while from != 0 {
             let bit = usize::try_from(from.trailing_zeros()).unwrap_or(0);
             from &= from - 1;
-            let follows = self.follows.get(word * 64 + bit).into_iter().flatten();
-            next.iter_mut().zip(follows).take(self.words).for_each(|(next, follows)| *next |= follows);
+            let follows = self.set(&self.follows, word * 64 + bit);
+            next.iter_mut().zip(follows).for_each(|(next, follows)| *next |= follows);
         }
     }
 }
@@ -103,7 +109,8 @@ impl Positions {
 struct Place {
     state: usize,
     next: StateID,
-    bytes: BTreeSet<u8>,
+    /// From the first to the last.
+    bytes: Vec<(u8, u8)>,
 }
 
 /// In the order of their states: what is written side by side mostly lies side by side.
@@ -113,28 +120,33 @@ fn places(nfa: &NFA) -> Option<Vec<Place>> {
     }
     let mut places = Vec::new();
     for (state, kind) in nfa.states().iter().enumerate() {
-        let mut by_next: BTreeMap<StateID, BTreeSet<u8>> = BTreeMap::new();
-        for byte in 0..=u8::MAX {
-            if let Some(next) = step(kind, byte) {
-                let _new = by_next.entry(next).or_default().insert(byte);
-            }
+        let mut by_next: BTreeMap<StateID, Vec<(u8, u8)>> = BTreeMap::new();
+        for (bytes, next) in transitions(kind) {
+            by_next.entry(next).or_default().push(bytes);
         }
         places.extend(by_next.into_iter().map(|(next, bytes)| Place { state, next, bytes }));
+        if places.len() > POSITIONS_MAX {
+            return None;
+        }
     }
-    (places.len() <= POSITIONS_MAX).then_some(places)
+    Some(places)
 }
 
-fn step(state: &State, byte: u8) -> Option<StateID> {
+fn transitions(state: &State) -> Vec<((u8, u8), StateID)> {
+    let one = |t: &Transition| ((t.start, t.end), t.next);
     match state {
-        State::ByteRange { trans } => trans.matches_byte(byte).then_some(trans.next),
-        State::Sparse(transitions) => transitions.matches_byte(byte),
-        State::Dense(transitions) => transitions.matches_byte(byte),
+        State::ByteRange { trans } => vec![one(trans)],
+        State::Sparse(sparse) => sparse.transitions.iter().map(one).collect(),
+        State::Dense(dense) => {
+            let step = |byte| dense.matches_byte(byte).map(|next| ((byte, byte), next));
+            (0..=u8::MAX).filter_map(step).collect()
+        }
         State::BinaryUnion { .. }
         | State::Capture { .. }
         | State::Fail
         | State::Look { .. }
         | State::Match { .. }
-        | State::Union { .. } => None,
+        | State::Union { .. } => Vec::new(),
     }
 }
 
@@ -165,7 +177,7 @@ fn reach(nfa: &NFA, places: &[Place], from: StateID) -> (Set, bool) {
 }
 
 /// What lies beyond the last word is the position behind the last one: nobody is there.
-fn add(set: &mut Set, index: usize) {
+fn add(set: &mut [u64], index: usize) {
     set.get_mut(index / 64).into_iter().for_each(|word| *word |= 1 << (index % 64));
 }
 

@@ -160,6 +160,59 @@ fn many_patterns_with_one_start_are_grouped() {
     }
 }
 
+/// A line feed in a pattern is not what stands between two patterns.
+#[test]
+fn a_pattern_of_two_lines_is_not_two_patterns() {
+    let rules = compile(&[with_path("/a[0-9]"), with_path("/a[b-z]"), with_path("/c[0-9]\n[b-z]")]);
+    check(&rules, "GET /a1", Some(0));
+    check(&rules, "GET /c1\nx", Some(2));
+    check(&rules, "GET /c1", None);
+    check(&rules, "GET /cx", None);
+}
+
+/// Small and big patterns with one start: the big ones are told apart, the order of the rules stays.
+#[test]
+fn a_group_too_big_for_a_table_is_cut() {
+    let pattern = |i: usize| match i % 5 {
+        0 => format!("/(a|b)*a(a|b){{20}}x{i}"),
+        _ => format!("/.*item{i}[a-z]"),
+    };
+    let rules = compile(&(0..70).map(|i| with_path(&pattern(i))).collect::<Vec<_>>());
+    for i in 0..70 {
+        check(&rules, &format!("GET /bba{}x{i}", "ab".repeat(10)), (i % 5 == 0).then_some(i));
+        check(&rules, &format!("GET /any/item{i}q"), (i % 5 != 0).then_some(i));
+    }
+    let all = [with_path("/(a|b)*a(a|b){20}"), with_path("/.*b"), with_path("/a.*b")];
+    check(&compile(&all), &format!("GET /a{}", "ab".repeat(10)), Some(0));
+    check(&compile(&all), "GET /ab", Some(1));
+}
+
+/// One rule more among many: only its group is compiled.
+#[test]
+fn what_was_compiled_is_not_compiled_again() {
+    let list = |count: usize, more: &[&str]| -> Vec<(HttpRule, RuleRef)> {
+        let many = (0..count).map(|i| format!("/.*item{i}[a-z]"));
+        let all = more.iter().map(ToString::to_string).chain(many);
+        all.enumerate().map(|(i, path)| (rule(&with_path(&path)), name(i))).collect()
+    };
+    let groups =
+        |rules: &HttpRules| -> Vec<_> { rules.any.groups.iter().map(std::sync::Arc::as_ptr).collect() };
+    let mut patterns = Patterns::default();
+    let (before, _) = HttpRules::compile_with(&list(400, &[]), &mut patterns);
+    let mut patterns = patterns.in_use();
+    let (after, _) = HttpRules::compile_with(&list(400, &["/[0-9]+x"]), &mut patterns);
+    let known = groups(&before);
+    let fresh = groups(&after).iter().filter(|group| !known.contains(group)).count();
+    assert!(known.len() >= 10 && fresh <= 4, "{fresh} of {}", known.len());
+    check(&after, "GET /11x", Some(0));
+    check(&after, "GET /item7q", Some(8));
+
+    drop(before);
+    assert_eq!(patterns.in_use().len(), groups(&after).len());
+    drop(after);
+    assert_eq!(patterns.in_use().len(), 0);
+}
+
 #[test]
 fn patterns_too_big_for_a_table_still_match() {
     let rules = compile(&[with_path("/(a|b)*a(a|b){20}"), with_path("/(a|b)*b(a|b){20}x")]);

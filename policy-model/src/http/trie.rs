@@ -1,93 +1,99 @@
 //! A radix trie over the literal starts of paths; what may follow them lies at its nodes.
 //!
 //! A step takes as many bytes at once as every way on has, up to eight, and finds its way by their hash: ten thousand
-//! literals are hardly more steps away than one.
+//! literals are hardly more steps away than one. All that a step looks at lies in one cache line, nearly always, since
+//! with many rules it is the lines that a verdict costs.
 //!
 //! INVARIANT: the rules of every list ascend, so the first candidate that is accepted ends its list.
 
-use super::pattern::Automaton;
+use super::pattern::Group;
 use super::place;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-/// Nodes in one list; children lie side by side, in the order of their keys.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Trie {
+    pub(super) root: Node,
+    /// The children of a node are a hash table in here, half full.
     pub(super) nodes: Box<[Node]>,
-    pub(super) leaves: Box<[Leaf]>,
-    /// The hash tables of all nodes.
-    pub(super) slots: Box<[Slot]>,
-    /// What did not fit into [`Candidates`].
+    /// The places of those children, in the order of their keys.
+    pub(super) sorted: Box<[u32]>,
+    /// What did not fit into the nodes.
+    pub(super) ends: Box<[End]>,
+    /// What did not fit into [`Candidates`]; each list ends with [`Candidate::NONE`].
     pub(super) others: Box<[Candidate]>,
-    pub(super) groups: Box<[Group]>,
-    /// The rules of the patterns of all groups.
+    /// The rules of each pattern of [`Behind::Patterns`].
     pub(super) members: Box<[Candidates]>,
-    /// The labels of all nodes.
+    pub(super) groups: Box<[Arc<Group>]>,
+    /// What did not fit into [`Label`].
     pub(super) bytes: Box<[u8]>,
     pub(super) has_lines: bool,
 }
 
+/// One cache line.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(super) struct Node {
-    /// The bytes that lead here from its parent, and those behind them that it has by itself.
+    /// The bytes that lead here from its parent.
     pub(super) key: u64,
-    pub(super) label: (u32, u32),
-    /// The lowest rule in the node and below.
-    pub(super) first: Candidate,
-    pub(super) leaf: Option<u32>,
+    /// Those behind them that it has by itself.
+    pub(super) label: Label,
     pub(super) children: Children,
+    /// The lowest rule in the node and below; nobody is at a place where there is none.
+    pub(super) first: Candidate,
+    /// The rules whose literal start ends here, those with the lowest first.
+    pub(super) end: End,
+    pub(super) more_ends: (u32, u32),
+}
+
+const _: () = assert!(size_of::<Node>() == 64, "a node is one cache line");
+
+/// As a [`key`]; one of more than eight bytes lies at `start`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Label {
+    pub(super) head: u64,
+    pub(super) length: u32,
+    pub(super) start: u32,
 }
 
 /// The ways on from a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Children {
+    /// Where they begin among the sorted; their table begins at twice that, and has twice as many places.
     pub(super) first: u32,
     pub(super) count: u32,
-    /// Where their hash table begins; its length is 2 to the power of `bits`.
-    pub(super) table: u32,
-    pub(super) bits: u8,
     /// How many bytes a key has: 1..=8; 0 where there is no child.
     pub(super) stride: u8,
 }
 
-/// The key of a child, and the child; [`EMPTY`] ends a search.
+/// Rules with one literal start, and what may follow it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Slot {
-    pub(super) key: u64,
-    pub(super) node: u32,
+pub(super) struct End {
+    pub(super) behind: Behind,
+    pub(super) rules: Candidates,
 }
 
-pub(super) const EMPTY: Slot = Slot { key: 0, node: u32::MAX };
-
-pub(super) const STRIDE_MAX: usize = 8;
-
-/// The rules whose literal start ends here.
-#[derive(Debug)]
-pub(super) struct Leaf {
-    pub(super) anything: Candidates,
-    pub(super) lines: Candidates,
-    pub(super) nothing: Candidates,
-    pub(super) groups: (u32, u32),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    Anything,
+    Line,
+    Nothing,
+    /// What the only pattern of this group matches.
+    Pattern(u32),
+    /// What some pattern of this group matches. [`Candidates::others`] is where the rules of its patterns begin among the members.
+    Patterns(u32),
 }
 
 /// Ascending. The first one lies close: it is the only one nearly always.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Candidates {
     pub(super) first: Candidate,
-    pub(super) others: (u32, u32),
+    pub(super) others: u32,
 }
 
 /// A rule by its place, and whether anything but its path is asked. They order like the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Candidate(u32);
-
-#[derive(Debug)]
-pub(super) struct Group {
-    pub(super) automaton: Arc<Automaton>,
-    /// The rules of each pattern.
-    pub(super) members: (u32, u32),
-    pub(super) first: Candidate,
-}
 
 impl Candidate {
     /// Behind every rule.
@@ -108,6 +114,28 @@ impl Candidate {
     }
 }
 
+impl Node {
+    pub(super) const NOBODY: Self = Self {
+        key: 0,
+        label: Label { head: 0, length: 0, start: 0 },
+        children: Children { first: 0, count: 0, stride: 0 },
+        first: Candidate::NONE,
+        end: End { behind: Behind::Nothing, rules: Candidates { first: Candidate::NONE, others: 0 } },
+        more_ends: (0, 0),
+    };
+
+    pub(super) fn is_somebody(&self) -> bool {
+        self.first != Candidate::NONE
+    }
+}
+
+impl Children {
+    /// Where the children's table begins, and its length.
+    pub(super) fn table(self) -> (usize, usize) {
+        (place(self.first) * 2, place(self.count) * 2)
+    }
+}
+
 impl Trie {
     /// Offers every rule below `best` whose path matches to `accept`, lowest first within a list. One that is accepted
     /// becomes `best`.
@@ -119,101 +147,144 @@ impl Trie {
     ) {
         let line_from = if self.has_lines { line_from(path) } else { 0 };
         let mut search = Search { trie: self, path, at: 0, line_from, best, accept };
-        let mut next = self.nodes.first();
+        let mut next = Some(&self.root);
         while let Some(node) = next {
-            let Some(rest) = self.behind(node, search.path, search.at) else { return };
             if node.first >= *search.best {
                 return;
             }
-            search.at = path.len() - rest.len();
-            if let Some(leaf) = node.leaf.and_then(|leaf| self.leaves.get(place(leaf))) {
-                leaf.search(&mut search);
-            }
+            let Some(behind) = self.behind(node, path, search.at) else { return };
+            search.at = behind;
+            search.node(node);
+            next = self.child(node, path, behind);
             search.at += usize::from(node.children.stride);
-            next = self.child(node, rest);
         }
     }
 
     /// How far the path goes along with some rule, and the lowest rule that goes as far.
     pub(super) fn deepest(&self, path: &[u8]) -> Option<(usize, Candidate)> {
-        let mut node = self.nodes.first()?;
+        let mut node = Some(&self.root).filter(|root| root.is_somebody())?;
         let mut at = 0;
         loop {
-            let Some(rest) = self.behind(node, path, at) else {
-                let same = common(self.label(node), path.get(at..).unwrap_or_default());
-                return Some((at + same, node.first));
+            let Some(behind) = self.behind(node, path, at) else {
+                return Some((at + self.along(node, path.get(at..)?), node.first));
             };
-            at = path.len() - rest.len();
-            let Some(child) = self.child(node, rest) else {
-                let (same, rule) = self.beside(node, rest).unwrap_or((0, node.first));
-                return Some((at + same, rule));
+            let Some(child) = self.child(node, path, behind) else {
+                let (same, rule) = self.beside(node, path.get(behind..)?).unwrap_or((0, node.first));
+                return Some((behind + same, rule));
             };
-            at += usize::from(node.children.stride);
+            at = behind + usize::from(node.children.stride);
             node = child;
         }
     }
 
-    /// What stands behind the node's label, if that is what stands at `at`.
-    fn behind<'p>(&self, node: &Node, path: &'p [u8], at: usize) -> Option<&'p [u8]> {
-        path.get(at..)?.strip_prefix(self.label(node))
+    /// Where the path goes on behind the node's label, if that is what stands at `at`.
+    fn behind(&self, node: &Node, path: &[u8], at: usize) -> Option<usize> {
+        let Label { head, length, .. } = node.label;
+        let length = place(length);
+        let stands = match length {
+            0..=STRIDE_MAX => key(path, at, length) == Some(head),
+            _ => path.get(at..)?.starts_with(self.long(node)),
+        };
+        stands.then_some(at + length)
     }
 
-    fn label(&self, node: &Node) -> &[u8] {
-        slice(&self.bytes, node.label)
+    /// The label, where it is one of more than eight bytes.
+    fn long(&self, node: &Node) -> &[u8] {
+        let Label { length, start, .. } = node.label;
+        slice(&self.bytes, (start, length))
     }
 
-    fn child(&self, node: &Node, rest: &[u8]) -> Option<&Node> {
-        let children = &node.children;
-        let key = key(rest, usize::from(children.stride))?;
-        let mut slot = hash(key, children.bits);
+    /// How much of the node's label stands at the start of `rest`.
+    fn along(&self, node: &Node, rest: &[u8]) -> usize {
+        let Label { head, length, .. } = node.label;
+        match head.to_be_bytes().get(..place(length)) {
+            Some(label) => common(label, rest),
+            None => common(self.long(node), rest),
+        }
+    }
+
+    fn child(&self, node: &Node, path: &[u8], at: usize) -> Option<&Node> {
+        let children = node.children;
+        if children.stride == 0 {
+            return None;
+        }
+        let key = key(path, at, children.stride.into())?;
+        let (start, length) = children.table();
+        let mut slot = hash(key, length);
         loop {
-            let found = self.slots.get(place(children.table).saturating_add(slot))?;
-            if found.key == key || found.node == EMPTY.node {
-                return self.nodes.get(place(found.node));
+            let found = self.nodes.get(start + slot).filter(|found| found.is_somebody())?;
+            if found.key == key {
+                return Some(found);
             }
-            slot = (slot + 1) & mask(children.bits);
+            slot = following(slot, length);
         }
     }
 
     /// The child whose key has most bytes in common with `rest`: their number, and the child's lowest rule.
     fn beside(&self, node: &Node, rest: &[u8]) -> Option<(usize, Candidate)> {
-        let Children { first, count, stride, .. } = node.children;
-        let children = slice(&self.nodes, (first, count));
+        let Children { first, count, stride } = node.children;
+        let children = slice(&self.sorted, (first, count));
         let rest = rest.get(..usize::from(stride)).unwrap_or(rest);
         let mut padded = [0; STRIDE_MAX];
         padded.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+        let child = |at: &u32| self.nodes.get(place(*at)).unwrap_or(&Node::NOBODY);
         // In order, those that begin alike are neighbours.
-        let after = children.partition_point(|child| child.key < u64::from_be_bytes(padded));
+        let after = children.partition_point(|at| child(at).key < u64::from_be_bytes(padded));
         let neighbours =
             [after.checked_sub(1), Some(after)].into_iter().flatten().filter_map(|i| children.get(i));
         let same = |child: &Node| (common(&child.key.to_be_bytes(), rest), child.first);
-        neighbours.map(same).max_by_key(|(same, rule)| (*same, Reverse(*rule)))
+        neighbours.map(child).map(same).max_by_key(|(same, rule)| (*same, Reverse(*rule)))
     }
 }
 
-/// The first `stride` bytes as a number that orders like they do. `None` where there are fewer, or none is asked for.
-pub(super) fn key(rest: &[u8], stride: usize) -> Option<u64> {
-    let unused = u32::try_from(STRIDE_MAX.checked_sub(stride)? * 8).ok()?;
+pub(super) const STRIDE_MAX: usize = 8;
+
+/// The first `length` bytes at `at`, eight at most, as a number that orders like they do. `None` where there are fewer.
+pub(super) fn key(path: &[u8], at: usize, length: usize) -> Option<u64> {
+    let rest = path.get(at..)?;
     let all = match rest.first_chunk() {
         Some(eight) => u64::from_be_bytes(*eight),
-        None => {
+        None if rest.len() < length => return None,
+        None => last(path, rest),
+    };
+    Some(all & MASKS.get(length)?)
+}
+
+/// By the number of bytes, from the front.
+const MASKS: [u64; STRIDE_MAX + 1] = [
+    0,
+    u64::MAX << 56,
+    u64::MAX << 48,
+    u64::MAX << 40,
+    u64::MAX << 32,
+    u64::MAX << 24,
+    u64::MAX << 16,
+    u64::MAX << 8,
+    u64::MAX,
+];
+
+/// `rest` is less than eight bytes at the end of `path`: most paths have eight to be read at once nevertheless.
+fn last(path: &[u8], rest: &[u8]) -> u64 {
+    match path.last_chunk() {
+        Some(eight) if !rest.is_empty() => u64::from_be_bytes(*eight) << ((STRIDE_MAX - rest.len()) * 8),
+        Some(_) | None => {
             let mut padded = [0; STRIDE_MAX];
-            padded.iter_mut().zip(rest.get(..stride)?).for_each(|(to, from)| *to = *from);
+            padded.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
             u64::from_be_bytes(padded)
         }
-    };
-    Some(all & u64::MAX.checked_shl(unused)?)
+    }
 }
 
-/// A place in a table of 2 to the power of `bits`.
-pub(super) fn hash(key: u64, bits: u8) -> usize {
+/// A place in a table of `length`.
+pub(super) fn hash(key: u64, length: usize) -> usize {
     // The golden ratio spreads keys that differ in few bits over the upper ones.
-    let spread = key.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    usize::try_from(spread >> (64 - u32::from(bits.max(1)))).unwrap_or(0) & mask(bits)
+    let spread = (key ^ key >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+    (usize::try_from(spread).unwrap_or(0) * length) >> 32
 }
 
-pub(super) fn mask(bits: u8) -> usize {
-    (1 << bits) - 1
+/// The place behind this one.
+pub(super) fn following(slot: usize, length: usize) -> usize {
+    if slot + 1 < length { slot + 1 } else { 0 }
 }
 
 pub(super) fn common(a: &[u8], b: &[u8]) -> usize {
@@ -232,37 +303,57 @@ struct Search<'a, F> {
 }
 
 impl<F: FnMut(Candidate) -> bool> Search<'_, F> {
-    fn offer(&mut self, rules: &Candidates) {
+    fn node(&mut self, node: &Node) {
+        let more = slice(&self.trie.ends, node.more_ends);
+        for end in [node.end].iter().chain(more) {
+            if end.rules.first >= *self.best {
+                return;
+            }
+            self.end(end);
+        }
+    }
+
+    fn end(&mut self, end: &End) {
+        match end.behind {
+            Behind::Anything => self.offer(end.rules),
+            Behind::Line if self.at >= self.line_from => self.offer(end.rules),
+            Behind::Nothing if self.at == self.path.len() => self.offer(end.rules),
+            Behind::Line | Behind::Nothing => {}
+            Behind::Pattern(group) => {
+                let group = self.trie.groups.get(place(group));
+                if group.is_some_and(|group| group.is_match(self.path, self.at)) {
+                    self.offer(end.rules);
+                }
+            }
+            Behind::Patterns(group) => self.patterns(group, end.rules.others),
+        }
+    }
+
+    fn patterns(&mut self, group: u32, members: u32) {
+        let members = self.trie.members.get(place(members)..).unwrap_or_default();
+        let parts = self.trie.groups.get(place(group)).into_iter().flat_map(|group| group.parts());
+        for part in parts {
+            let first = part.patterns().first().and_then(|pattern| members.get(*pattern));
+            if first.is_none_or(|first| first.first >= *self.best) {
+                return;
+            }
+            let (path, at) = (self.path, self.at);
+            part.matches(path, at, &mut |pattern| {
+                members.get(pattern).into_iter().for_each(|rules| self.offer(*rules));
+            });
+        }
+    }
+
+    fn offer(&mut self, rules: Candidates) {
         if rules.first >= *self.best {
             return;
         }
-        let others = slice(&self.trie.others, rules.others);
+        let others = self.trie.others.get(place(rules.others)..).unwrap_or_default();
         for rule in [rules.first].iter().chain(others).take_while(|rule| **rule < *self.best) {
             if (self.accept)(*rule) {
                 *self.best = *rule;
                 return;
             }
-        }
-    }
-}
-
-impl Leaf {
-    fn search<F: FnMut(Candidate) -> bool>(&self, search: &mut Search<'_, F>) {
-        search.offer(&self.anything);
-        if search.at == search.path.len() {
-            search.offer(&self.nothing);
-        }
-        if search.at >= search.line_from {
-            search.offer(&self.lines);
-        }
-        for group in slice(&search.trie.groups, self.groups) {
-            if group.first >= *search.best {
-                return;
-            }
-            let members = slice(&search.trie.members, group.members);
-            group.automaton.matches(search.path, search.at, &mut |pattern| {
-                members.get(pattern).into_iter().for_each(|rules| search.offer(rules));
-            });
         }
     }
 }
@@ -277,3 +368,6 @@ fn line_from(path: &[u8]) -> usize {
     let feed = if path.contains(&b'\n') { path.iter().rposition(|byte| *byte == b'\n') } else { None };
     feed.map_or(0, |feed| feed + 1)
 }
+
+#[cfg(test)]
+mod tests;

@@ -284,10 +284,10 @@ pub(super) fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n str>) -
     };
     let allowed = |name: &str| EDITS_MAX.min(name.len().saturating_sub(1) / 2);
     names
-        .map(|name| (distance(name), name))
-        .filter(|(edits, name)| *edits <= allowed(name))
+        .map(|name| (distance(name), name.len().abs_diff(written.len()), name))
+        .filter(|(edits, _, name)| *edits <= allowed(name))
         .min()
-        .map(|(_, name)| name)
+        .map(|(.., name)| name)
 }
 
 /// Levenshtein's distance, by bytes.

@@ -66,7 +66,8 @@ pub(super) fn read(text: &str, first_line: u32) -> Result<Option<Node>, Diagnost
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| {
             let line = builder.line(error.marker().line());
-            Diagnostic::error(line, "", format!("neither YAML nor JSON: {}", error.info()), "")
+            let fix = if error.info().starts_with("tabs ") { "indent with spaces" } else { "" };
+            Diagnostic::error(line, "", format!("neither YAML nor JSON: {}", error.info()), fix)
         })?;
         let line = builder.line(span.start.line());
         builder.event(event, line)?;

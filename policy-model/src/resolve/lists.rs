@@ -22,7 +22,7 @@ pub(super) struct Lists<'a> {
 
 impl<'a> Lists<'a> {
     pub(super) fn new(previous: Option<&'a Compiled>) -> Self {
-        Self { previous, compiled: Compiled::default(), unions: HashMap::new(), errors: Vec::new() }
+        Self { previous, compiled: Compiled::behind(previous), unions: HashMap::new(), errors: Vec::new() }
     }
 
     pub(super) fn finish(self, report: &mut Report) -> Compiled {

@@ -19,6 +19,7 @@ enum Answer {
     AccessDenied,
     BadRequest,
     HeadTooLarge,
+    NodeExhausted,
     RequestTimeout,
     UpstreamRefused,
     UpstreamTimeout,
@@ -32,7 +33,10 @@ pub(crate) fn status(reason: Reason) -> u16 {
         Answer::BadRequest => 400,
         Answer::HeadTooLarge => 431,
         Answer::RequestTimeout => 408,
-        Answer::UpstreamRefused | Answer::UpstreamTimeout | Answer::UpstreamUnreachable => 503,
+        Answer::NodeExhausted
+        | Answer::UpstreamRefused
+        | Answer::UpstreamTimeout
+        | Answer::UpstreamUnreachable => 503,
     })
 }
 
@@ -46,6 +50,7 @@ pub(crate) fn reply(reason: Reason, method: AnsweredMethod, then: Then) -> Optio
             named("431 Request Header Fields Too Large", "Head too large", reason, method)
         }
         Answer::RequestTimeout => named("408 Request Timeout", "Request timeout", reason, method),
+        Answer::NodeExhausted => unavailable("gateway out of resources", method),
         Answer::UpstreamRefused => unavailable("upstream connection refused", method),
         Answer::UpstreamTimeout => unavailable("upstream timed out", method),
         Answer::UpstreamUnreachable => unavailable("upstream unreachable", method),
@@ -141,6 +146,7 @@ fn answer(reason: Reason) -> Option<Answer> {
         | Reason::TransferEncodingOn10 => Answer::BadRequest,
         Reason::HeadTooLarge | Reason::TooManyFields => Answer::HeadTooLarge,
         Reason::HeadTimeout => Answer::RequestTimeout,
+        Reason::NodeExhausted => Answer::NodeExhausted,
         Reason::UpstreamRefused => Answer::UpstreamRefused,
         Reason::UpstreamTimeout => Answer::UpstreamTimeout,
         Reason::UpstreamUnreachable => Answer::UpstreamUnreachable,

@@ -28,6 +28,8 @@ pub enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialled {
     Connected,
+    /// We had nothing left to dial with.
+    Exhausted,
     Refused,
     TimedOut,
     Unreachable,

@@ -4,9 +4,6 @@
 //!
 //! INVARIANT: bytes of a request are forwarded only after its verdict was a `Permit`, and exactly as they came.
 //! INVARIANT: every request and every connection without one ends in exactly one [`FlowRecord`].
-//!
-//! Modules, lowest first; each imports only from those before it: event, limits, reason, record, step, denial, bodies,
-//! exchange, cx, link, http1, opaque, line (tests only), session, api, explain.
 
 mod bodies;
 mod event;

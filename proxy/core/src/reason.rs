@@ -77,7 +77,7 @@ reasons! {
     BodyNotAllowed => "body_not_allowed",
     /// `%` without two hexadecimal digits in the path.
     BrokenEscape => "broken_escape",
-    /// A chunk-size line is longer than `chunk_line_bytes_max`.
+    /// A chunk-size line is longer than `chunk_line_bytes`.
     ChunkLineTooLong => "chunk_line_too_long",
     /// The client ended its side before its request was complete.
     ClientClosed => "client_closed",
@@ -97,9 +97,9 @@ reasons! {
     EscapedNul => "escaped_nul",
     /// A trailer field would frame or route the message.
     ForbiddenTrailer => "forbidden_trailer",
-    /// A head did not become complete within `head_ns_max` of its first byte.
+    /// A head did not become complete within `head_ms` of its first byte.
     HeadTimeout => "head_timeout",
-    /// A head is larger than `head_bytes_max`.
+    /// A head is larger than `head_bytes`.
     HeadTooLarge => "head_too_large",
     /// The authority of an absolute-form target is not what Host says.
     HostMismatch => "host_mismatch",
@@ -117,6 +117,8 @@ reasons! {
     NoHttpRule => "no_http_rule",
     /// The direction is enforced, and no rule allows the connection.
     NoRule => "no_rule",
+    /// The node had no descriptor, memory or port left to dial the upstream with.
+    NodeExhausted => "node_exhausted",
     /// The request target is not a path.
     NotAPath => "not_a_path",
     /// A field is folded over two lines.
@@ -139,17 +141,17 @@ reasons! {
     SnapshotLate => "snapshot_late",
     /// A field name is followed by whitespace.
     SpaceBeforeColon => "space_before_colon",
-    /// The rest of a denied request did not end within `swallow_ns_max`.
+    /// The rest of a denied request did not end within `swallow_ms`.
     SwallowTimeout => "swallow_timeout",
-    /// The rest of a denied request is larger than `swallow_bytes_max`.
+    /// The rest of a denied request is larger than `swallow_bytes`.
     SwallowTooLarge => "swallow_too_large",
-    /// More fields than `fields_max`.
+    /// More fields than `header_fields`.
     TooManyFields => "too_many_fields",
     /// The path can be read in more ways than are judged.
     TooManyReadings => "too_many_readings",
-    /// More trailer fields than `fields_max`.
+    /// More trailer fields than `header_fields`.
     TooManyTrailers => "too_many_trailers",
-    /// The trailer section is larger than `trailer_bytes_max`.
+    /// The trailer section is larger than `trailer_bytes`.
     TrailerTooLarge => "trailer_too_large",
     /// A message of HTTP/1.0 has a transfer-encoding.
     TransferEncodingOn10 => "transfer_encoding_on_10",
@@ -165,7 +167,7 @@ reasons! {
     UpgradeRefused => "upgrade_refused",
     /// The upstream refused the connection.
     UpstreamRefused => "upstream_refused",
-    /// The upstream did not answer within `dial_ns_max`.
+    /// The upstream did not answer within `dial_ms`.
     UpstreamTimeout => "upstream_timeout",
     /// There is no way to the upstream.
     UpstreamUnreachable => "upstream_unreachable",
@@ -243,6 +245,7 @@ impl Reason {
     pub fn of_dial(result: Dialled) -> Option<Self> {
         match result {
             Dialled::Connected => None,
+            Dialled::Exhausted => Some(Self::NodeExhausted),
             Dialled::Refused => Some(Self::UpstreamRefused),
             Dialled::TimedOut => Some(Self::UpstreamTimeout),
             Dialled::Unreachable => Some(Self::UpstreamUnreachable),

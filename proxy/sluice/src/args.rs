@@ -83,8 +83,14 @@ pub(crate) enum Command {
     /// What is in force, and what is not enforced and why
     ///
     /// Exit status 1: something that policy asks for is not enforced as written.
-    #[command(after_help = "Examples:\n  sluice status\n  sluice status -o json | jq .revision")]
-    Status,
+    #[command(
+        after_help = "Examples:\n  sluice status\n  sluice status --wait 10\n  sluice status -o json | jq .revision"
+    )]
+    Status {
+        /// A daemon that does not answer yet, one that starts, is asked again for this long
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        wait: u16,
+    },
     /// Undoes everything that sluiced has set up in the kernel (`sluiced --uninstall`)
     ///
     /// Until then it stays, and is enforced, whether or not sluiced runs. Refused while sluiced runs: end it first.
@@ -99,6 +105,7 @@ pub(crate) enum ConfigCommand {
     /// Tells everything that is wrong with a node file: line, field and fix
     #[command(after_help = "Example:\n  sluice config check /etc/sluice/node.toml")]
     Check {
+        /// The node file: YAML where its name ends in `.yaml` or `.yml`, TOML otherwise
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
@@ -161,6 +168,7 @@ pub(crate) struct ExplainArgs {
     /// Whom to
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) to: String,
+    /// The destination port; for ICMP any number, such as 0
     #[arg(long)]
     pub(crate) port: u16,
     /// TCP, UDP, SCTP, ICMP or ICMPv6
@@ -172,7 +180,7 @@ pub(crate) struct ExplainArgs {
     /// Its target: path, and `?` and query if there is one
     #[arg(long)]
     pub(crate) path: Option<String>,
-    /// Its host
+    /// Its host, with a port where the client sends one; empty unless given
     #[arg(long)]
     pub(crate) host: Option<String>,
     /// A header field of it, `Name: value`; may be repeated
@@ -198,24 +206,25 @@ pub(crate) struct MonitorArgs {
     /// Begins with this many kept records [default: 0, or 100 with --follow=false]
     #[arg(long, value_name = "COUNT")]
     pub(crate) last: Option<usize>,
-    /// forwarded, denied, dropped, ended; several separated by commas
-    #[arg(long)]
-    pub(crate) verdict: Option<String>,
+    /// What became of it; several separated by commas
+    #[arg(long, value_parser = ["denied", "dropped", "ended", "forwarded"], num_args = 1, value_delimiter = ',', ignore_case = true, action = clap::ArgAction::Set)]
+    pub(crate) verdict: Vec<String>,
     /// An endpoint, an address or a label
     #[arg(long, value_name = "PARTY")]
     pub(crate) from: Option<String>,
     /// An endpoint, an address or a label
     #[arg(long, value_name = "PARTY")]
     pub(crate) to: Option<String>,
-    /// http-request, connection, l4; several separated by commas
-    #[arg(long = "type", value_name = "TYPE")]
-    pub(crate) kind: Option<String>,
+    /// What it is a record of; several separated by commas
+    #[arg(long = "type", value_name = "TYPE", value_parser = ["connection", "http-request", "l4"], num_args = 1, value_delimiter = ',', ignore_case = true, action = clap::ArgAction::Set)]
+    pub(crate) kind: Vec<String>,
     /// Why it was denied, dropped or ended, such as no_http_rule; several separated by commas
     #[arg(long)]
     pub(crate) reason: Option<String>,
-    /// ingress or egress
-    #[arg(long)]
+    /// Whose policy was asked: that of the end that opens (egress), or of the other one
+    #[arg(long, value_parser = ["egress", "ingress"], ignore_case = true)]
     pub(crate) direction: Option<String>,
+    /// Of the request
     #[arg(long)]
     pub(crate) method: Option<String>,
     /// The beginning of the path

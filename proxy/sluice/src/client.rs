@@ -9,12 +9,14 @@ use proxy_core::api::ErrorView;
 use serde::de::DeserializeOwned;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 
 /// A daemon that is alive answers at once: it reads its memory.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How soon a daemon that does not answer yet is asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// One record is a few kilobytes; a longer line is no record.
 const LINE_BYTES_MAX: usize = 1024 * 1024;
 
@@ -31,6 +33,17 @@ impl Client {
 
     pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.ask(Request::get(path).body(Full::default())?)
+    }
+
+    /// `get` of a daemon that may not answer yet: asks again for as long as `wait`.
+    pub(crate) fn get_within<T: DeserializeOwned>(&self, wait: Duration, path: &str) -> Result<T> {
+        let asked = Instant::now();
+        loop {
+            match self.get(path) {
+                Err(_not_yet) if asked.elapsed() < wait => std::thread::sleep(ASK_AGAIN),
+                answer => return answer,
+            }
+        }
     }
 
     pub(crate) fn post<T: DeserializeOwned>(&self, path: &str, body: &impl serde::Serialize) -> Result<T> {

@@ -21,6 +21,7 @@ use output::{Answer, Out};
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 const SOCKET: &str = "/run/sluice/sluiced.sock";
 
@@ -55,7 +56,9 @@ fn run(out: Out<'_>, cli: &Cli) -> Result<Answer> {
         Command::Policy(PolicyCommand::Check { files }) => check::check(out, format, files),
         Command::Policy(PolicyCommand::Explain(args)) => policy::explain(out, global, args),
         Command::Policy(PolicyCommand::Get) => policy::get(out, &client(global)?, format),
-        Command::Status => node::status(out, &client(global)?, format),
+        Command::Status { wait } => {
+            node::status(out, &client(global)?, format, Duration::from_secs((*wait).into()))
+        }
         Command::Uninstall => node::uninstall(global.config.as_deref()),
     }
 }

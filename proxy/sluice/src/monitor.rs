@@ -28,12 +28,14 @@ fn record(line: &[u8]) -> Result<FlowView> {
 
 fn query(args: &MonitorArgs) -> String {
     let last = args.last.map(|last| last.to_string());
+    let one_of = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
+    let (verdict, kind) = (one_of(&args.verdict), one_of(&args.kind));
     let filters = [
         ("last", last.as_deref()),
-        ("verdict", args.verdict.as_deref()),
+        ("verdict", verdict.as_deref()),
         ("from", args.from.as_deref()),
         ("to", args.to.as_deref()),
-        ("kind", args.kind.as_deref()),
+        ("kind", kind.as_deref()),
         ("reason", args.reason.as_deref()),
         ("direction", args.direction.as_deref()),
         ("method", args.method.as_deref()),

@@ -9,11 +9,12 @@ use proxy_core::api::{Finding, Status};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 pub(crate) const NODE_FILE: &str = "/etc/sluice/node.toml";
 
-pub(crate) fn status(out: Out<'_>, client: &Client, format: Format) -> Result<Answer> {
-    let status: Status = client.get("/v1/status")?;
+pub(crate) fn status(out: Out<'_>, client: &Client, format: Format, wait: Duration) -> Result<Answer> {
+    let status: Status = client.get_within(wait, "/v1/status")?;
     output::write(out, format, &status, |out| {
         let cell = |name: &str, value: String| vec![name.to_owned(), output::harmless(&value)];
         let rows = [

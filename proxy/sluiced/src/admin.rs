@@ -259,7 +259,12 @@ fn reading(query: Vec<(String, String)>) -> Result<Reading, String> {
         }
     }
     reading.filter = serde_json::from_value(filter.into()).map_err(|error| error.to_string())?;
-    Ok(reading)
+    match reading.filter.unknown_reason() {
+        Some(unknown) => {
+            Err(format!("`{unknown}` is no reason; reasons.md of the documentation has them all"))
+        }
+        None => Ok(reading),
+    }
 }
 
 async fn unknown_path() -> Response {
@@ -309,5 +314,6 @@ mod tests {
     fn what_is_not_understood_is_refused() {
         assert!(query(&[("follow", "yes")]).is_err());
         assert!(query(&[("verdit", "denied")]).unwrap_err().contains("verdit"));
+        assert!(query(&[("reason", "no_rule, nope")]).unwrap_err().contains("`nope` is no reason"));
     }
 }

@@ -10,6 +10,7 @@ use crate::admin::{self, Admin};
 use crate::collector;
 use crate::findings::Findings;
 use crate::flows;
+use crate::interfaces;
 use crate::kernel::{self, Kernel};
 use crate::listener::{self, Setup};
 use crate::metrics::{Counters, Metrics};
@@ -23,7 +24,7 @@ use anyhow::{Context as _, anyhow};
 use config_node::{Config, LogFormat, Mode, Problem};
 use policy_watch::Watcher;
 use redirect::Redirector;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -120,7 +121,12 @@ fn read(node_file: &Path) -> Result<Config, Failure> {
 fn init_log(config: &Config) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
         .with_context(|| format!("[log] level `{}` is no tracing filter", config.log.level))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        // A journal or a file keeps what is said, not how it looks.
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
     match config.log.format {
         LogFormat::Json => log.json().try_init(),
         LogFormat::Text => log.try_init(),
@@ -316,7 +322,8 @@ fn watch_policies(
             });
             anyhow!("{error}{}", lines.collect::<String>())
         }
-        StartError::Directory { .. } | StartError::State { .. } => error.into(),
+        // Said whole: as a link of a chain it would say its cause twice.
+        StartError::Directory { .. } | StartError::State { .. } => anyhow!("{error}"),
     })
 }
 
@@ -329,8 +336,10 @@ fn start_kernel(
     if let Some(events) = redirector.take_events() {
         let _task = tokio::spawn(kernel::follow(events, Arc::clone(shared)));
     }
-    Kernel::spawn(redirector, Arc::clone(metrics), Arc::clone(findings))
-        .context("the kernel side's thread can't start")
+    let kernel = Kernel::spawn(redirector, Arc::clone(metrics), Arc::clone(findings), kernel::SWEEP_EVERY)
+        .context("the kernel side's thread can't start")?;
+    let _task = tokio::spawn(interfaces::follow(kernel.clone(), Arc::clone(findings)));
+    Ok(kernel)
 }
 
 fn start_workers(shared: &Arc<Shared>, sockets: Sockets) -> anyhow::Result<Workers> {

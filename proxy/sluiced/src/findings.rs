@@ -3,7 +3,7 @@
 use config_node::{Config, Mode, Problem};
 use policy_model::Snapshot;
 use policy_model::parse::{Diagnostic, Severity};
-use policy_model::rule::Protocol;
+use policy_model::rule::{ObjectName, Protocol};
 use policy_model::snapshot::{Endpoint, PortVerdict};
 use policy_watch::{Instead, PolicySet, Report};
 use proxy_core::api::Finding;
@@ -18,6 +18,7 @@ pub(crate) struct Findings(Mutex<Sources>);
 struct Sources {
     change: Vec<Finding>,
     enforcement: Vec<Finding>,
+    links: Vec<Finding>,
     machine: Vec<Finding>,
     missing_interfaces: Vec<String>,
     node_file: Vec<Finding>,
@@ -28,10 +29,10 @@ struct Sources {
 impl Findings {
     pub(crate) fn all(&self) -> Vec<Finding> {
         let sources = self.lock();
-        let Sources { change, enforcement, machine, missing_interfaces, node_file, policies, resolve } =
+        let Sources { change, enforcement, links, machine, missing_interfaces, node_file, policies, resolve } =
             &*sources;
-        let said =
-            [node_file, policies, resolve, enforcement, change, machine].into_iter().flatten().cloned();
+        let said = [node_file, policies, resolve, enforcement, change, machine, links];
+        let said = said.into_iter().flatten().cloned();
         said.chain(missing_interfaces.iter().map(|name| of_missing_interface(name))).collect()
     }
 
@@ -46,6 +47,19 @@ impl Findings {
     /// What of the machine's settings stands in the way.
     pub(crate) fn set_machine(&self, warnings: Vec<String>) {
         self.lock().machine = warnings.into_iter().map(of_machine).collect();
+    }
+
+    /// `None`: changes of interfaces are heard of as they happen.
+    pub(crate) fn set_links(&self, error: Option<String>) {
+        let finding = |error| Finding {
+            severity: "warning".into(),
+            subject: "machine".into(),
+            line: 0,
+            field: String::new(),
+            message: format!("an interface that appears is without policy for up to a second: {error}"),
+            fix: "nothing to do: interfaces are looked for every second, and hearing is tried again".into(),
+        };
+        self.lock().links = error.map(finding).into_iter().collect();
     }
 
     pub(crate) fn set_enforcement(&self, findings: Vec<Finding>) {
@@ -75,7 +89,7 @@ impl Findings {
     }
 
     pub(crate) fn set_resolve(&self, diagnostics: &[Diagnostic]) {
-        self.lock().resolve = diagnostics.iter().map(|d| of_diagnostic("policies", d, "")).collect();
+        self.lock().resolve = diagnostics.iter().map(|d| of_diagnostic("policies", d)).collect();
     }
 
     fn lock(&self) -> MutexGuard<'_, Sources> {
@@ -102,7 +116,7 @@ fn of_missing_interface(name: &str) -> Finding {
         line: 0,
         field: "endpoint.interface".into(),
         message: format!("there is no interface `{name}`: nothing is enforced for its endpoint"),
-        fix: "create it, or correct the node file; it is taken up within a second".into(),
+        fix: "create it, or correct the node file; it is taken up when it appears".into(),
     }
 }
 
@@ -117,27 +131,32 @@ fn of_problem(problem: &Problem) -> Finding {
     }
 }
 
+/// What is in force instead is said once, ahead of the complaints: each of those is a place in the file and its fix.
 fn of_report(report: &Report) -> Vec<Finding> {
-    let file = report.file.display();
-    let subject = match &report.object {
-        None => file.to_string(),
-        Some(object) => match &object.namespace {
-            Some(namespace) => format!("{file}: {namespace}/{}", object.name),
-            None => format!("{file}: {}", object.name),
-        },
+    let file = report.file.display().to_string();
+    let whose = match &report.object {
+        None => String::new(),
+        Some(ObjectName { namespace: Some(namespace), name, .. }) => format!("`{namespace}/{name}` is "),
+        Some(ObjectName { namespace: None, name, .. }) => format!("`{name}` is "),
     };
     let instead = match report.instead {
-        Instead::AsWritten => "",
-        Instead::ClosedForm => {
-            "; in force instead: its closed form, which grants nothing that can't be judged"
-        }
-        Instead::LastAccepted => "; in force instead: its last accepted text",
-        Instead::Nothing => "; in force instead: nothing",
+        Instead::AsWritten => None,
+        Instead::ClosedForm => Some("its closed form, which grants nothing that can't be judged"),
+        Instead::LastAccepted => Some("its last accepted text"),
+        Instead::Nothing => Some("nothing"),
     };
-    report.diagnostics.iter().map(|diagnostic| of_diagnostic(&subject, diagnostic, instead)).collect()
+    let instead = instead.map(|instead| Finding {
+        severity: "error".into(),
+        subject: file.clone(),
+        line: 0,
+        field: String::new(),
+        message: format!("{whose}not in force as written; in force instead: {instead}"),
+        fix: String::new(),
+    });
+    instead.into_iter().chain(report.diagnostics.iter().map(|d| of_diagnostic(&file, d))).collect()
 }
 
-fn of_diagnostic(subject: &str, diagnostic: &Diagnostic, instead: &str) -> Finding {
+fn of_diagnostic(subject: &str, diagnostic: &Diagnostic) -> Finding {
     let severity = match diagnostic.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
@@ -147,7 +166,7 @@ fn of_diagnostic(subject: &str, diagnostic: &Diagnostic, instead: &str) -> Findi
         subject: subject.into(),
         line: diagnostic.line,
         field: diagnostic.field.clone(),
-        message: format!("{}{instead}", diagnostic.message),
+        message: diagnostic.message.clone(),
         fix: diagnostic.fix.clone(),
     }
 }
@@ -184,9 +203,8 @@ fn of_endpoint(config: &Config, endpoint: &Endpoint) -> Vec<Finding> {
             subject: name,
             line: 0,
             field: "egress".into(),
-            message:
-                "egress is not enforced except towards listeners of this node: mode `none` sees nothing else"
-                    .into(),
+            message: "not enforced except towards listeners of this node: mode `none` sees nothing else"
+                .into(),
             fix: "use `[redirect] mode = \"ebpf\"`".into(),
         });
     }
@@ -221,7 +239,7 @@ fn not_enforced_finding(name: &str, ports: &str) -> Finding {
         subject: name.into(),
         line: 0,
         field: "ingress".into(),
-        message: format!("{ports} is governed by policy and not enforced: no listener stands for it"),
+        message: format!("policy governs {ports}, not enforced here: no listener stands for it"),
         fix: "add a `[[listener]]` for it, or use `[redirect] mode = \"ebpf\"`".into(),
     }
 }
@@ -283,12 +301,42 @@ listener:
         let (snapshot, _) = policy_model::resolve(None, &inputs, &mut Numbers::default(), 1);
         let found = not_enforced(&config, &snapshot);
         let said: Vec<&str> =
-            found.iter().map(|finding| finding.message.split(" is ").next().unwrap()).collect();
+            found.iter().map(|finding| finding.message.split(", ").next().unwrap()).collect();
         assert_eq!(said, expect, "{found:?}");
         assert!(
             found
                 .iter()
                 .all(|finding| finding.severity == "error" && finding.subject == format!("default/{app}"))
+        );
+    }
+
+    /// What is said of a report about one place of the object `ns/p` in `p.yaml`.
+    #[track_caller]
+    fn check_report(instead: Instead, expect: &[&str]) {
+        let text = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: p, namespace: ns}\n\
+                    spec: {endpointSelector: {}, ingres: [{}]}\n";
+        let object = policy_model::parse::parse(text).unwrap().objects.remove(0);
+        let Judged::Refused { diagnostics, .. } = object.judged else { panic!("it is accepted") };
+        let report = Report { file: "p.yaml".into(), object: Some(object.name), diagnostics, instead };
+        let said: Vec<String> = of_report(&report)
+            .iter()
+            .map(|Finding { subject, line, field, message, .. }| {
+                format!("{subject}:{line}:{field}: {message}")
+            })
+            .collect();
+        assert_eq!(said, expect);
+    }
+
+    #[test]
+    fn what_is_in_force_instead_is_said_once() {
+        let complaint = "p.yaml:4:spec.ingres: unknown field `ingres`; did you mean `ingress`";
+        check_report(Instead::AsWritten, &[complaint]);
+        check_report(
+            Instead::LastAccepted,
+            &[
+                "p.yaml:0:: `ns/p` is not in force as written; in force instead: its last accepted text",
+                complaint,
+            ],
         );
     }
 
@@ -299,11 +347,17 @@ listener:
 
     #[test]
     fn other_ports_are_not() {
-        check("ingress: [{toPorts: [{ports: [{port: '81', protocol: TCP}]}]}]", &["port 81/TCP"]);
-        check("ingress: [{toPorts: [{ports: [{port: '80', protocol: UDP}]}]}]", &["port 80/UDP"]);
+        check(
+            "ingress: [{toPorts: [{ports: [{port: '81', protocol: TCP}]}]}]",
+            &["policy governs port 81/TCP"],
+        );
+        check(
+            "ingress: [{toPorts: [{ports: [{port: '80', protocol: UDP}]}]}]",
+            &["policy governs port 80/UDP"],
+        );
         check(
             "ingress: [{toPorts: [{ports: [{port: '80', endPort: 81, protocol: TCP}]}]}]",
-            &["ports 80-81/TCP"],
+            &["policy governs ports 80-81/TCP"],
         );
     }
 
@@ -315,16 +369,19 @@ listener:
 
     #[test]
     fn without_a_listener_nothing_is_enforced() {
-        check_on("b", "ingress: [{}]", &["every port of every protocol"]);
+        check_on("b", "ingress: [{}]", &["policy governs every port of every protocol"]);
         check_on(
             "b",
             "ingress: [{toPorts: [{ports: [{port: '81', protocol: TCP}]}]}]",
-            &["every port of every protocol"],
+            &["policy governs every port of every protocol"],
         );
     }
 
     #[test]
     fn egress_is_not() {
-        check("egress: [{toPorts: [{ports: [{port: '80', protocol: TCP}]}]}]", &["egress"]);
+        check(
+            "egress: [{toPorts: [{ports: [{port: '80', protocol: TCP}]}]}]",
+            &["not enforced except towards listeners of this node: mode `none` sees nothing else"],
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The kernel side, on a thread of its own: its calls block.
 //!
-//! Between commands the thread collects what has expired, reads the counters, and sees to interfaces that come and go. The
-//! kernel's verdicts are read on the main thread, when there are some.
+//! Between commands the thread collects what has expired, reads the counters, and sees to interfaces that came or went unheard.
+//! The kernel's verdicts are read on the main thread, when there are some.
 
 use crate::findings::Findings;
 use crate::flows::{L4Outcome, L4Record};
@@ -27,6 +27,7 @@ pub(crate) struct Kernel {
 enum Command {
     After(oneshot::Sender<Result<(), Failure>>),
     Before(Box<Plan>, oneshot::Sender<Result<(), Failure>>),
+    Interfaces(oneshot::Sender<Result<(), Failure>>),
     Judge(Arc<Snapshot>, oneshot::Sender<Result<Vec<CutFlow>, Failure>>),
 }
 
@@ -45,7 +46,7 @@ const EVENTS_EVERY: Duration = Duration::from_millis(10);
 /// ... and at most so many at once.
 const EVENTS_MAX: usize = 4096;
 /// Expired flows are collected, counters read and interfaces seen to this often.
-const SWEEP_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl Kernel {
     /// Starts the thread. It ends when the last [`Kernel`] is dropped; what it has set up stays.
@@ -53,10 +54,11 @@ impl Kernel {
         redirector: Redirector,
         metrics: Arc<Metrics>,
         findings: Arc<Findings>,
+        sweep_every: Duration,
     ) -> std::io::Result<Self> {
         let (commands, receiver) = sync_channel(4);
         findings.set_machine(redirect::warnings());
-        let thread = Thread { redirector, pending: None, metrics, findings };
+        let thread = Thread { redirector, pending: None, metrics, findings, sweep_every };
         let _detached =
             std::thread::Builder::new().name("kernel".into()).spawn(move || thread.run(&receiver))?;
         Ok(Self { commands })
@@ -77,6 +79,11 @@ impl Kernel {
         self.ask(Command::After).await
     }
 
+    /// Interfaces that have come or gone are seen to now.
+    pub(crate) async fn see_to_interfaces(&self) -> Result<(), Failure> {
+        self.ask(Command::Interfaces).await
+    }
+
     async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command,
@@ -93,13 +100,14 @@ struct Thread {
     pending: Option<Pending>,
     metrics: Arc<Metrics>,
     findings: Arc<Findings>,
+    sweep_every: Duration,
 }
 
 impl Thread {
     fn run(mut self, commands: &Receiver<Command>) {
         let mut swept = Instant::now();
         loop {
-            match commands.recv_timeout(SWEEP_EVERY.saturating_sub(swept.elapsed())) {
+            match commands.recv_timeout(self.sweep_every.saturating_sub(swept.elapsed())) {
                 Ok(command) => self.obey(command),
                 Err(RecvTimeoutError::Timeout) => {
                     swept = Instant::now();
@@ -115,6 +123,7 @@ impl Thread {
         match command {
             Command::After(answer) => drop(answer.send(self.after())),
             Command::Before(plan, answer) => drop(answer.send(self.before(*plan))),
+            Command::Interfaces(answer) => drop(answer.send(self.see_to_interfaces())),
             Command::Judge(snapshot, answer) => drop(answer.send(self.judge(&snapshot))),
         }
     }
@@ -131,11 +140,17 @@ impl Thread {
     fn after(&mut self) -> Result<(), Failure> {
         let pending = self.pending.take().ok_or(Failure::NothingPending)?;
         self.redirector.apply_after(pending)?;
-        self.look_for_interfaces();
+        self.report_missing();
         Ok(())
     }
 
-    fn look_for_interfaces(&self) {
+    fn see_to_interfaces(&mut self) -> Result<(), Failure> {
+        let seen_to = self.redirector.see_to_interfaces();
+        self.report_missing();
+        Ok(seen_to?)
+    }
+
+    fn report_missing(&self) {
         let missing = self.redirector.missing_interfaces().map(Into::into).collect();
         self.findings.set_missing_interfaces(missing);
     }
@@ -144,7 +159,7 @@ impl Thread {
         if let Err(error) = self.redirector.sweep() {
             tracing::warn!(%error, "expired flows could not be collected");
         }
-        self.look_for_interfaces();
+        self.report_missing();
         match self.redirector.counters() {
             Ok(counters) => self.metrics.set_kernel(counters),
             Err(error) => tracing::warn!(%error, "the kernel's counters could not be read"),

@@ -5,10 +5,6 @@
 //!
 //! INVARIANT: no byte is written to a peer that a session did not ask for; nothing is decided here.
 //! INVARIANT: a snapshot is stored only after the kernel was made safe for it, and reported only after every live connection met it.
-//!
-//! Modules, lowest first, each importing only from those before it: clock, settings, state, flows, transport, upstream, shared,
-//! collector, metrics, connections, worker, pump, listener, sockets, findings, kernel, publisher, door, history,
-//! admin, daemon.
 
 mod clock;
 mod connections;
@@ -25,6 +21,7 @@ mod history;
 mod metrics;
 mod admin;
 mod kernel;
+mod interfaces;
 mod publisher;
 mod worker;
 mod pump;

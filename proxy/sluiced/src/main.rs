@@ -1,6 +1,7 @@
 //! The daemon: reads its arguments and runs [`sluiced::daemon`].
 
-use clap::Parser;
+use anyhow::Context;
+use clap::{CommandFactory, Parser};
 use sluiced::daemon;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -25,6 +26,9 @@ struct Arguments {
     /// The node file, TOML or YAML.
     #[arg(long, value_name = "FILE", default_value = "/etc/sluice/node.toml")]
     config: PathBuf,
+    /// Write the man page of this program.
+    #[arg(long, exclusive = true)]
+    man: bool,
     /// Undo the kernel side (programs, maps, routes, sysctls) and say what was undone.
     #[arg(long)]
     uninstall: bool,
@@ -32,17 +36,31 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = match arguments.uninstall {
-        true => daemon::uninstall(&arguments.config).map(|undone| say(&mut io::stdout(), &undone)),
-        false => daemon::run(&arguments.config),
-    };
-    match result {
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             say(&mut io::stderr(), &failure.lines());
             ExitCode::from(failure.status())
         }
     }
+}
+
+fn run(arguments: &Arguments) -> Result<(), daemon::Failure> {
+    if arguments.man {
+        return Ok(man(&mut io::stdout()).context("the man page can't be written")?);
+    }
+    match arguments.uninstall {
+        true => daemon::uninstall(&arguments.config).map(|undone| say(&mut io::stdout(), &undone)),
+        false => daemon::run(&arguments.config),
+    }
+}
+
+/// Section 8: what administrators run.
+fn man(to: &mut dyn Write) -> io::Result<()> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Arguments::command()).section("8").render(&mut page)?;
+    to.write_all(&page)?;
+    to.flush()
 }
 
 /// Where nobody listens, there is nobody to tell.

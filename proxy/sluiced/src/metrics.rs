@@ -14,6 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use proxy_core::record::Outcome;
 use proxy_core::{FlowRecord, Reason};
+use redirect::EVENTS_LOST;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -194,8 +195,11 @@ impl Metrics {
         *self.kernel.lock().unwrap_or_else(PoisonError::into_inner) = counters;
     }
 
+    /// Records that somebody misses: those that found no room here, and verdicts that found none on their way from the kernel.
     pub(crate) fn records_lost(&self) -> u64 {
-        self.sum(|worker| worker.records_lost.total()) + self.shared.flows.subscriber_lost().total()
+        self.sum(|worker| worker.records_lost.total())
+            + self.shared.flows.subscriber_lost().total()
+            + events_lost(&self.kernel.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn sum(&self, of: impl Fn(&Counters) -> u64) -> u64 {
@@ -339,9 +343,19 @@ fn family(
     Ok(())
 }
 
+fn events_lost(kernel: &[(&'static str, u64)]) -> u64 {
+    kernel.iter().find(|(name, _)| *name == EVENTS_LOST).map_or(0, |(_, count)| *count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn verdicts_that_the_kernel_lost_are_among_its_counters() {
+        assert_eq!(events_lost(&[]), 0);
+        assert_eq!(events_lost(&[("policy", 5), (EVENTS_LOST, 3), ("redirected", 4)]), 3);
+    }
 
     #[test]
     fn every_cell_has_a_place_of_its_own() {

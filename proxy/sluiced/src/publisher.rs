@@ -1,8 +1,8 @@
 //! Brings changes of policy into force, one at a time, in one order.
 //!
 //! ```text
-//!   resolve ─► save ─► announce ─► kernel: stricter of both ─► store ─► every live connection judged again
-//!                                                                ─► direct flows judged again ─► kernel: new ─► in force
+//!   resolve, save ─► announce ─┬─► kernel: stricter of both ─┬─► store ─► every live connection judged again
+//!                              └─► save the revision ────────┘      ─► direct flows judged again ─► kernel: new ─► in force
 //! ```
 //!
 //! INVARIANT: at no instant does a connection without a rule reach the network: redirect first, publish second, un-redirect last.
@@ -74,8 +74,8 @@ pub(crate) enum PublishError {
     State(#[from] StateError),
     #[error(transparent)]
     Kernel(#[from] Failure),
-    #[error("the policies could not be resolved: {0}")]
-    Resolve(#[from] tokio::task::JoinError),
+    #[error(transparent)]
+    Task(#[from] tokio::task::JoinError),
 }
 
 /// How long a report waits for workers that have not judged all their connections again.
@@ -151,7 +151,7 @@ impl Publisher {
         }
     }
 
-    /// The next revision, with its numbers on disk.
+    /// The next revision, with its identities' numbers on disk.
     async fn resolve(&mut self, inputs: Inputs) -> Result<Attempt, PublishError> {
         let (previous, state) = (self.shared.snapshot.load_full(), Arc::clone(&self.state));
         let (before, revision) = (self.numbers.clone(), self.revision + 1);
@@ -162,7 +162,6 @@ impl Publisher {
             if numbers != before {
                 state.save_numbers(&numbers)?;
             }
-            state.save_revision(revision)?;
             Ok((Attempt { inputs, snapshot: Arc::new(snapshot), diagnostics }, numbers))
         };
         let (attempt, numbers) = tokio::task::spawn_blocking(resolve).await??;
@@ -174,11 +173,11 @@ impl Publisher {
     async fn bring_into_force(&self, snapshot: &Arc<Snapshot>) -> Result<(), PublishError> {
         let revision = snapshot.revision();
         self.shared.announce(revision);
-        if let Some(kernel) = &self.kernel
-            && let Err(error) = kernel.before(redirect::plan::plan(snapshot)).await
-        {
+        // The disk and the kernel are waited for together; the kernel knows nothing of revisions.
+        let (saved, safe) = tokio::join!(self.save_revision(revision), self.make_safe(snapshot));
+        if let Err(error) = saved.and(safe) {
             self.shared.withdraw();
-            return Err(error.into());
+            return Err(error);
         }
         self.shared.snapshot.store(Arc::clone(snapshot));
         self.shared.notices.send_modify(|notice| notice.revision = revision);
@@ -189,6 +188,18 @@ impl Publisher {
             kernel.after().await?;
         }
         Ok(())
+    }
+
+    async fn save_revision(&self, revision: u64) -> Result<(), PublishError> {
+        let state = Arc::clone(&self.state);
+        Ok(tokio::task::spawn_blocking(move || state.save_revision(revision)).await??)
+    }
+
+    async fn make_safe(&self, snapshot: &Snapshot) -> Result<(), PublishError> {
+        match &self.kernel {
+            Some(kernel) => Ok(kernel.before(redirect::plan::plan(snapshot)).await?),
+            None => Ok(()),
+        }
     }
 
     /// Waits until every live connection was judged under this revision, or for [`SETTLE_MAX`].

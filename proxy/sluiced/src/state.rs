@@ -123,9 +123,11 @@ mod tests {
         let directory = directory("foreign");
         let state = State::open(&directory).unwrap();
         fs::write(directory.join("revision"), "seven").unwrap();
-        fs::write(directory.join("identities.json"), "{").unwrap();
         assert!(matches!(state.revision(), Err(StateError::Unreadable(..))));
-        assert!(matches!(state.numbers(), Err(StateError::Unreadable(..))));
+        for text in ["{", "{}", r#"{"x":1}"#] {
+            fs::write(directory.join("identities.json"), text).unwrap();
+            assert!(matches!(state.numbers(), Err(StateError::Unreadable(..))), "{text}");
+        }
         fs::remove_dir_all(directory).unwrap();
     }
 }

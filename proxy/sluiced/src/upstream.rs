@@ -4,6 +4,7 @@ use crate::transport::Transport;
 use proxy_core::record::{ClientAddr, Upstream};
 use proxy_core::session::Dialled;
 use redirect::sockets::{keep_alive, upstream_socket};
+use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -67,9 +68,7 @@ fn spare_port(own: u16) -> u16 {
 
 fn begin(socket: Socket, to: SocketAddr) -> io::Result<Socket> {
     match socket.connect(&to.into()) {
-        Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
-            Err(error)
-        }
+        Err(error) if error.raw_os_error() != Some(Errno::INPROGRESS.raw_os_error()) => Err(error),
         _ => Ok(socket),
     }
 }
@@ -81,21 +80,33 @@ fn unbound(to: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// What a failed dial means to the client. A local failure (no port left, no route) leaves the server unreachable.
+/// What a failed dial means to the client.
 pub(crate) fn failure(error: &io::Error) -> Dialled {
-    let kind = error.kind();
-    if matches!(kind, ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) {
-        Dialled::Refused
-    } else if kind == ErrorKind::TimedOut {
-        Dialled::TimedOut
-    } else {
-        Dialled::Unreachable
+    match Errno::from_io_error(error) {
+        Some(Errno::ADDRNOTAVAIL | Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+            Dialled::Exhausted
+        }
+        Some(Errno::CONNREFUSED | Errno::CONNRESET) => Dialled::Refused,
+        Some(Errno::TIMEDOUT) => Dialled::TimedOut,
+        _no_way => Dialled::Unreachable,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_of_ours_is_not_laid_on_the_server() {
+        let check = |errno: Errno, expect| assert_eq!(failure(&errno.into()), expect, "{errno:?}");
+        check(Errno::ADDRNOTAVAIL, Dialled::Exhausted);
+        check(Errno::MFILE, Dialled::Exhausted);
+        check(Errno::CONNREFUSED, Dialled::Refused);
+        check(Errno::CONNRESET, Dialled::Refused);
+        check(Errno::TIMEDOUT, Dialled::TimedOut);
+        check(Errno::HOSTUNREACH, Dialled::Unreachable);
+        check(Errno::NETUNREACH, Dialled::Unreachable);
+    }
 
     #[test]
     fn a_spare_port_is_none_that_linux_gives_to_clients() {

@@ -40,8 +40,8 @@ pub(crate) struct Hot {
 
 /// Larger reads gained nothing when measured.
 const BUFFER_BYTES: usize = 128 * 1024;
-/// Boxes for records kept at hand: as many as one connection may have requests under way, by default.
-const SPARE_RECORDS_MIN: usize = 64;
+/// Boxes for records kept at hand: with so many requests under way at once none is allocated.
+const SPARE_RECORDS_MIN: usize = 1024;
 /// Boxes taken back at once.
 const SPARE_RECORDS_STEP: usize = 64;
 /// Emptied queues kept at hand; each is at most about [`BUFFER_BYTES`] large.

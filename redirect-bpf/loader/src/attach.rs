@@ -74,13 +74,13 @@ impl Programs {
         }
         let ebpf = loader
             .load_file(object)
-            .map_err(|source| Error::Load { object: object.into(), source: Box::new(source) })?;
+            .map_err(|cause| Error::Load { object: object.into(), cause: Box::new(cause) })?;
         let mut programs = Self { ebpf, hook, pins: pins.clone() };
         for side in SIDES {
-            let failed = |source| Error::Program { program: side.program, source };
+            let failed = |cause| Error::Program { program: side.program, cause };
             programs.classifier(side.program)?.load().map_err(failed)?;
         }
-        let failed = |source| Error::Program { program: PICK_LISTENER, source };
+        let failed = |cause| Error::Program { program: PICK_LISTENER, cause };
         programs.listener_picker()?.load().map_err(failed)?;
         Ok(programs)
     }
@@ -99,7 +99,7 @@ impl Programs {
 
     fn ensure_link(&mut self, interface: &str, ifindex: u32, side: Side) -> Result<(), Error> {
         let path = self.pins.interface_link(interface, side.program);
-        let failed = |source| Error::Attach { program: side.program, place: interface.into(), source };
+        let failed = |cause| Error::Attach { program: side.program, place: interface.into(), cause };
         let program = self.classifier(side.program)?;
         if adopt(&path, Attachment::Ifindex(ifindex), program.fd().map_err(failed)?.as_fd())? {
             return Ok(());
@@ -107,16 +107,16 @@ impl Programs {
         let order = TcAttachOptions::TcxOrder(LinkOrder::first());
         let id = program.attach_with_options(interface, side.attach_type, order).map_err(failed)?;
         let link = program.take_link(id).map_err(failed)?;
-        let link = FdLink::try_from(link).map_err(|source| Error::Link {
+        let link = FdLink::try_from(link).map_err(|cause| Error::Link {
             action: "pin",
             path: path.clone(),
-            source: io::Error::other(source),
+            cause: io::Error::other(cause),
         })?;
         pin(link, &path)
     }
 
     fn ensure_filter(&mut self, interface: &str, side: Side) -> Result<(), Error> {
-        let failed = |source| Error::Attach { program: side.program, place: interface.into(), source };
+        let failed = |cause| Error::Attach { program: side.program, place: interface.into(), cause };
         let handle = TcHandle::new(0, 1);
         if let Err(error) = tc::qdisc_add_clsact(interface) {
             // Found out below if there is no qdisc either.
@@ -135,6 +135,15 @@ impl Programs {
         // Dropping it would detach the filter, which is to outlive the process.
         core::mem::forget(link);
         Ok(())
+    }
+
+    /// Whether what was attached to this interface still is. Filters are not asked for: they go with their interface only,
+    /// or with a qdisc that somebody deletes.
+    pub(crate) fn is_attached(&self, interface: &str, ifindex: u32) -> bool {
+        match self.hook {
+            Hook::Clsact => true,
+            Hook::Tcx => is_linked(&self.pins, interface, ifindex),
+        }
     }
 
     /// Detaches from an interface, which may be gone.
@@ -158,7 +167,7 @@ impl Programs {
     pub(crate) fn ensure_listener_picker(&mut self) -> Result<(), Error> {
         let path = self.pins.link(PICK_LISTENER);
         let failed =
-            |source| Error::Attach { program: PICK_LISTENER, place: "this network namespace".into(), source };
+            |cause| Error::Attach { program: PICK_LISTENER, place: "this network namespace".into(), cause };
         let namespace = File::open(NETWORK_NAMESPACE).map_err(Error::file("open", NETWORK_NAMESPACE))?;
         let here = namespace_attachment(&namespace)?;
         let program = self.listener_picker()?;
@@ -182,11 +191,20 @@ impl Programs {
 
 /// Whether every link of an interface that is pinned is attached to the interface of this index.
 pub(crate) fn is_linked(pins: &Pins, interface: &str, ifindex: u32) -> bool {
-    SIDES.iter().all(|side| {
-        let attachment = sys::pinned(&pins.interface_link(interface, side.program))
-            .and_then(|link| sys::link_attachment(link.as_fd()));
-        attachment.is_ok_and(|attachment| attachment == Attachment::Ifindex(ifindex))
-    })
+    linked_ifindex(pins, interface) == Some(ifindex)
+}
+
+/// The index of the interface that every link pinned under this name is attached to: 0 once it is gone.
+pub(crate) fn linked_ifindex(pins: &Pins, interface: &str) -> Option<u32> {
+    let linked = SIDES.map(|side| {
+        let link = sys::pinned(&pins.interface_link(interface, side.program)).ok()?;
+        match sys::link_attachment(link.as_fd()) {
+            Ok(Attachment::Ifindex(ifindex)) => Some(ifindex),
+            Ok(Attachment::NetworkNamespace(_) | Attachment::Other) | Err(_) => None,
+        }
+    });
+    let [one, other] = linked;
+    one.filter(|_| one == other)
 }
 
 /// Removes a filter of ours. `false`: there was none, or no such interface.
@@ -201,7 +219,7 @@ pub(crate) fn check_namespace(pins: &Pins) -> Result<(), Error> {
     let path = pins.link(PICK_LISTENER);
     match sys::pinned(&path).and_then(|link| sys::link_attachment(link.as_fd())) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(Error::Link { action: "ask", path, source }),
+        Err(cause) => Err(Error::Link { action: "ask", path, cause }),
         // Its namespace is gone: nobody's.
         Ok(Attachment::NetworkNamespace(0)) => Ok(()),
         Ok(found) if found == here => Ok(()),
@@ -216,7 +234,7 @@ fn namespace_attachment(namespace: &File) -> Result<Attachment, Error> {
 
 /// Gives the pinned link this program. `false`: there is none, or it was attached to something that is gone.
 fn adopt(path: &Path, place: Attachment, program: std::os::fd::BorrowedFd<'_>) -> Result<bool, Error> {
-    let failed = |action| move |source| Error::Link { action, path: path.into(), source };
+    let failed = |action| move |cause| Error::Link { action, path: path.into(), cause };
     let link = match sys::pinned(path) {
         Ok(link) => link,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -239,7 +257,7 @@ fn pin(link: FdLink, path: &Path) -> Result<(), Error> {
     let failed = |error: aya::pin::PinError| Error::Link {
         action: "pin",
         path: path.into(),
-        source: io::Error::other(error),
+        cause: io::Error::other(error),
     };
     let _pinned = link.pin(path).map_err(failed)?;
     Ok(())

@@ -23,26 +23,28 @@ pub enum Error {
     OtherNamespace(PathBuf),
     #[error("the pins in `{}` are in use by another sluiced: stop it, or give every node its own `[redirect] bpffs`", .0.display())]
     InUse(PathBuf),
-    #[error("the kernel did not accept the object `{}`: {source}", .object.display())]
-    Load { object: PathBuf, source: Box<EbpfError> },
+    #[error("the kernel did not accept the object `{}`: {}", .object.display(), told(.cause))]
+    Load { object: PathBuf, cause: Box<EbpfError> },
     #[error("the object has no program `{0}`: it is of another version, build it with `make bpf`")]
     ProgramMissing(&'static str),
-    #[error("can't load the program `{program}`: {source}")]
-    Program { program: &'static str, source: ProgramError },
-    #[error("can't attach `{program}` to `{place}`: {source}")]
-    Attach { program: &'static str, place: String, source: ProgramError },
-    #[error("can't {action} the link `{}`: {source}", .path.display())]
-    Link { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("can't {action} the map {map}: {source}")]
-    Map { action: &'static str, map: &'static str, source: MapError },
-    #[error("can't read the map {map} in batches: {source}")]
-    Batch { map: &'static str, source: io::Error },
-    #[error("can't {action} `{}`: {source}", .path.display())]
-    File { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("can't {action}: {source}")]
-    Route { action: String, source: io::Error },
+    #[error("can't load the program `{program}`: {}", told(.cause))]
+    Program { program: &'static str, cause: ProgramError },
+    #[error("can't attach `{program}` to `{place}`: {}", told(.cause))]
+    Attach { program: &'static str, place: String, cause: ProgramError },
+    #[error("can't {action} the link `{}`: {}", .path.display(), told(.cause))]
+    Link { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error("can't {action} the map {map}: {}", told(.cause))]
+    Map { action: &'static str, map: &'static str, cause: MapError },
+    #[error("can't read the map {map} in batches: {}", told(.cause))]
+    Batch { map: &'static str, cause: io::Error },
+    #[error("can't {action} `{}`: {}", .path.display(), told(.cause))]
+    File { action: &'static str, path: PathBuf, cause: io::Error },
+    #[error("can't {action}: {}", told(.cause))]
+    Route { action: String, cause: io::Error },
     #[error("can't look up network interfaces: {0}")]
     Interfaces(io::Error),
+    #[error("can't hear of changes of network interfaces: {0}")]
+    Links(io::Error),
     #[error("can't open a raw socket for resets: {0}")]
     ResetSocket(io::Error),
 }
@@ -50,10 +52,65 @@ pub enum Error {
 impl Error {
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::File { action, path, source }
+        move |cause| Self::File { action, path, cause }
     }
 
     pub(crate) fn map(action: &'static str, map: &'static str) -> impl FnOnce(MapError) -> Self {
-        move |source| Self::Map { action, map, source }
+        move |cause| Self::Map { action, map, cause }
+    }
+}
+
+/// The error and what it comes from, each said once: some of the kernel's errors repeat their cause, others keep it to
+/// themselves. So [`Error`] says everything, and names no source that somebody might print as well.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut below = error.source();
+    while let Some(error) = below {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        below = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aya::sys::SyscallError;
+    use std::error::Error as _;
+
+    #[track_caller]
+    fn check(error: &Error, expect: &str) {
+        assert_eq!(error.to_string(), expect);
+        assert!(error.source().is_none());
+    }
+
+    fn refused() -> io::Error {
+        io::Error::from_raw_os_error(libc::EPERM)
+    }
+
+    #[test]
+    fn a_cause_that_is_kept_back_is_said() {
+        let cause = MapError::SyscallError(SyscallError { call: "bpf_map_update_elem", io_error: refused() });
+        check(
+            &Error::map("write", "IPCACHE")(cause),
+            "can't write the map IPCACHE: `bpf_map_update_elem` failed: Operation not permitted (os error 1)",
+        );
+    }
+
+    #[test]
+    fn a_cause_that_is_repeated_is_said_once() {
+        let cause = Box::new(EbpfError::MapError(MapError::KeyNotFound));
+        check(
+            &Error::Load { object: "/x".into(), cause },
+            "the kernel did not accept the object `/x`: map error: key not found",
+        );
+    }
+
+    #[test]
+    fn a_plain_cause_is_said() {
+        check(&Error::file("open", "/x")(refused()), "can't open `/x`: Operation not permitted (os error 1)");
     }
 }

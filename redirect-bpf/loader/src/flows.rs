@@ -137,7 +137,7 @@ impl Flows {
     fn batch(&self, cursor: Cursor) -> Result<Batch<FlowKey, FlowState>, Error> {
         let (flows, next) =
             lookup_batch::<Raw<FlowKey>, Raw<FlowState>>(self.conntrack.fd().as_fd(), cursor, BATCH_ENTRIES)
-                .map_err(|source| Error::Batch { map: "CONNTRACK", source })?;
+                .map_err(|cause| Error::Batch { map: "CONNTRACK", cause })?;
         Ok((flows.into_iter().map(|(Raw(key), Raw(state))| (key, state)).collect(), next))
     }
 

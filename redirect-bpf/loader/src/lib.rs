@@ -8,6 +8,8 @@
 //! judge_flows    what must not go on is cut
 //! apply_after    interfaces, endpoints and addresses that are gone; policy maps: the new ones; the epoch
 //! ```
+//! Between changes interfaces come and go: [`Links`] tells when, [`Redirector::see_to_interfaces`] does what is to be done.
+//!
 //! INVARIANT: at every instant of a change a connection without a rule reaches the proxy or is dropped, never the network.
 //! INVARIANT: a policy map knows an identity before an address is taken for it.
 //! INVARIANT: everything that is set up here is undone by [`uninstall`].
@@ -18,6 +20,7 @@
 
 mod error;
 mod interfaces;
+mod links;
 mod pins;
 mod pod;
 mod policy_map;
@@ -41,8 +44,9 @@ pub use checks::warnings;
 pub use error::Error;
 pub use events::{DropReason, Events, KernelEvent};
 pub use flows::{CutFlow, Fate};
+pub use links::{Heard, Links};
 pub use pins::BPFFS_DEFAULT;
-pub use redirector::{Pending, Redirector};
+pub use redirector::{EVENTS_LOST, Pending, Redirector};
 pub use uninstall::uninstall;
 
 use std::path::PathBuf;

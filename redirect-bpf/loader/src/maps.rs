@@ -24,7 +24,7 @@ const POLICY_ENTRIES_MAX: u32 = 1 << 20;
 /// As the inner map that the programs were made for.
 const BPF_F_NO_PREALLOC: u32 = 1;
 /// A swap waits for the kernel, not for a CPU: this many wait at once.
-const SWAPS_AT_ONCE_MAX: usize = 64;
+const THREADS_MAX: usize = 64;
 
 pub(crate) struct Maps {
     pins: Pins,
@@ -38,6 +38,16 @@ pub(crate) struct Maps {
     /// What is in the kernel.
     pub(crate) entries: Entries,
     pub(crate) installed: InstalledPolicies,
+}
+
+/// A map that is to become the policy of an endpoint.
+struct Swap {
+    /// The endpoint's.
+    id: u32,
+    /// The map's, as the kernel counts them.
+    number: u32,
+    map: Arc<MapData>,
+    content: Arc<PolicyMap>,
 }
 
 impl Maps {
@@ -95,21 +105,20 @@ impl Maps {
         for (map, content) in step.in_place {
             self.change_in_place(map, &content)?;
         }
-        let ready: Vec<_> = step.swaps.iter().map(|(content, _)| self.existing(content)).collect();
-        let jobs: Vec<_> = step.swaps.iter().zip(ready).collect();
-        let maps = side_by_side(&jobs, |((content, _), ready)| {
+        let jobs = step.swaps.iter().map(|(content, _)| (content, self.existing(content))).collect();
+        let maps = side_by_side(jobs, |(content, ready)| {
             ready.map_or_else(|| create_policy(content), MapData::from_id)
         });
         let mut swaps = Vec::new();
         for ((content, ids), map) in step.swaps.iter().zip(maps) {
-            let map = Arc::new(map.map_err(Error::map("fill a map for", "POLICIES"))?);
-            swaps.extend(ids.iter().map(|id| (*id, Arc::clone(content), Arc::clone(&map))));
+            let map = map.map_err(Error::map("fill a map for", "POLICIES"))?;
+            let number = map.info().map_err(Error::map("fill a map for", "POLICIES"))?.id();
+            let map = Arc::new(map);
+            let swap =
+                |id: &u32| Swap { id: *id, number, map: Arc::clone(&map), content: Arc::clone(content) };
+            swaps.extend(ids.iter().map(swap));
         }
-        let answers = side_by_side(&swaps, |(id, _, map)| self.swap(*id, map));
-        for ((id, content, _), answer) in swaps.into_iter().zip(answers) {
-            let _previous = self.installed.insert(id, Installed { map: answer?, content });
-        }
-        Ok(())
+        self.swap(&swaps)
     }
 
     /// A map with this content that is in the kernel already.
@@ -117,13 +126,28 @@ impl Maps {
         self.installed.values().find(|policy| same(&policy.content, content)).map(|policy| policy.map)
     }
 
-    /// After this returns no CPU judges by the old map any more.
-    fn swap(&self, id: u32, map: &MapData) -> Result<u32, Error> {
-        let failed = || Error::map("swap a policy in", "POLICIES");
-        // A handle of its own, because inserting takes it mutably.
-        let mut policies: PolicyTable = open(&self.pins, "POLICIES")?;
-        policies.insert(id, map, 0).map_err(failed())?;
-        Ok(map.info().map_err(failed())?.id())
+    /// After this returns no CPU judges by an old map any more. The kernel waits for that with every write, but once for writes
+    /// that come together: so whatever else is to be done was done before.
+    fn swap(&mut self, swaps: &[Swap]) -> Result<(), Error> {
+        let each = swaps.len().div_ceil(THREADS_MAX).max(1);
+        // Handles of their own, because inserting takes them mutably.
+        let handle = |_: &[Swap]| open::<PolicyTable>(&self.pins, "POLICIES");
+        let handles = swaps.chunks(each).map(handle).collect::<Result<Vec<_>, _>>()?;
+        let answers = side_by_side(swaps.chunks(each).zip(handles).collect(), |(swaps, mut policies)| {
+            let answers = swaps.iter().map(|swap| policies.insert(swap.id, &*swap.map, 0));
+            answers.collect::<Vec<_>>()
+        });
+        let mut result = Ok(());
+        for (swap, answer) in swaps.iter().zip(answers.into_iter().flatten()) {
+            match answer {
+                Ok(()) => {
+                    let now = Installed { map: swap.number, content: Arc::clone(&swap.content) };
+                    let _previous = self.installed.insert(swap.id, now);
+                }
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        result.map_err(Error::map("swap a policy in", "POLICIES"))
     }
 
     fn change_in_place(&mut self, map: u32, content: &Arc<PolicyMap>) -> Result<(), Error> {
@@ -273,17 +297,18 @@ fn ignoring_absence(answer: Result<(), MapError>) -> Result<(), MapError> {
 }
 
 /// Does the jobs in threads, results in order.
-fn side_by_side<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
-    let each = jobs.len().div_ceil(SWAPS_AT_ONCE_MAX).max(1);
+fn side_by_side<J: Send, R: Send>(jobs: Vec<J>, work: impl Fn(J) -> R + Sync) -> Vec<R> {
+    let each = jobs.len().div_ceil(THREADS_MAX).max(1);
     if jobs.len() <= 1 {
-        return jobs.iter().map(work).collect();
+        return jobs.into_iter().map(work).collect();
     }
-    let work = &work;
+    let (work, mut jobs) = (&work, jobs.into_iter());
     std::thread::scope(|scope| {
-        let threads: Vec<_> = jobs
-            .chunks(each)
-            .map(|chunk| scope.spawn(move || chunk.iter().map(work).collect::<Vec<_>>()))
-            .collect();
+        let mut threads = Vec::new();
+        while jobs.len() > 0 {
+            let some: Vec<J> = jobs.by_ref().take(each).collect();
+            threads.push(scope.spawn(move || some.into_iter().map(work).collect::<Vec<_>>()));
+        }
         let joined =
             threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         joined.flatten().collect()

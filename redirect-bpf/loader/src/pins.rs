@@ -23,6 +23,17 @@ pub const BPFFS_DEFAULT: &str = "/sys/fs/bpf";
 /// `f_type` of a BPF file system.
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 
+/// Held by one process at a time.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // To close the file is not enough while a process that is being started has a copy of it.
+        let _result = flock(&self.0, FlockOperation::Unlock);
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Pins {
     /// `<bpffs>/sluice`.
@@ -80,11 +91,11 @@ impl Pins {
         if is_bpffs(&pins.root) { Ok(pins) } else { Err(Error::NotBpffs(bpffs.into())) }
     }
 
-    /// These pins are this process's until the file is closed.
-    pub(crate) fn lock(&self) -> Result<File, Error> {
+    /// These pins are this process's until the lock is dropped.
+    pub(crate) fn lock(&self) -> Result<Lock, Error> {
         let file = File::open(&self.root).map_err(Error::file("open", &self.root))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(file),
+            Ok(()) => Ok(Lock(file)),
             Err(Errno::WOULDBLOCK) => Err(Error::InUse(self.root.clone())),
             Err(errno) => Err(Error::file("lock", &self.root)(errno.into())),
         }

@@ -1,27 +1,25 @@
 //! The kernel half of Sluice as one process owns it: from the start, through every change, to the next process.
 
-use crate::attach::{Hook, Programs, check_namespace, is_linked};
+use crate::attach::{Hook, Programs, check_namespace, is_linked, linked_ifindex};
 use crate::error::Error;
 use crate::events::{DropReason, Events, KernelEvent};
 use crate::flows::{CutFlow, Fate, Flows};
 use crate::interfaces::Interfaces;
 use crate::maps::Maps;
-use crate::pins::Pins;
+use crate::pins::{Lock, Pins};
 use crate::plan::Plan;
 use crate::tables::{Entries, policies_of, step, strict_policies, unused};
 use crate::{Settings, checks, routes, sysctls, uninstall};
 use policy_model::Flow;
 use redirect_abi::counter;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The kernel half of Sluice, owned by one process.
 #[derive(Debug)]
 pub struct Redirector {
-    /// Two processes with one set of maps would each undo what the other one does.
-    _lock: File,
     programs: Programs,
     maps: Maps,
     flows: Flows,
@@ -29,17 +27,27 @@ pub struct Redirector {
     interfaces: Interfaces,
     /// Interfaces with programs, and their numbers when these were attached.
     attached: BTreeMap<Box<str>, u32>,
-    /// What was planned last, for interfaces that come and go in between.
-    plan: Plan,
+    /// Planned interfaces that are not there.
+    missing: BTreeSet<Box<str>>,
+    /// What was planned last, for interfaces that come and go in between. `None` before the first change: what an earlier
+    /// process attached stays as it is until then.
+    plan: Option<Arc<Plan>>,
+    /// What the kernel is being changed to: its interfaces are seen to as well.
+    next: Option<Arc<Plan>>,
     /// Pins of other versions: their programs go on until this one's first change is in force.
     obsolete: Vec<PathBuf>,
+    /// Two processes with one set of maps would each undo what the other one does. The last to be dropped.
+    _lock: Lock,
 }
+
+/// The name of the counter of events that found no room in the ring buffer.
+pub const EVENTS_LOST: &str = "events_lost";
 
 /// A change that has been made safe (`apply_before`) and waits to be completed (`apply_after`).
 #[must_use]
 #[derive(Debug)]
 pub struct Pending {
-    plan: Plan,
+    plan: Arc<Plan>,
 }
 
 impl Redirector {
@@ -73,7 +81,9 @@ impl Redirector {
             maps,
             interfaces,
             attached,
-            plan: Plan::default(),
+            missing: BTreeSet::new(),
+            plan: None,
+            next: None,
             obsolete: pins.other_schemas()?,
         })
     }
@@ -89,13 +99,15 @@ impl Redirector {
     ///
     /// After an error the kernel is as strict as before the call or stricter, and the same change may be tried again.
     pub fn apply_before(&mut self, plan: Plan) -> Result<Pending, Error> {
+        let plan = Arc::new(plan);
         let in_use = self.maps.identities_in_use();
         let fresh = unused(&in_use);
         let strict = strict_policies(&self.maps.installed, &policies_of(&plan), &fresh);
         self.maps.set_policies(step(&self.maps.installed, &strict, &fresh))?;
+        self.next = Some(Arc::clone(&plan));
         let wanted = self.entries(&plan);
         self.maps.set_entries(&wanted.over(&self.maps.entries))?;
-        self.attach_missing(&plan)?;
+        self.attach_missing(&interfaces_of([&*plan]))?;
         Ok(Pending { plan })
     }
 
@@ -107,15 +119,18 @@ impl Redirector {
     /// Kernel state becomes the new plan; what is stale is removed; the epoch is bumped.
     pub fn apply_after(&mut self, pending: Pending) -> Result<(), Error> {
         let Pending { plan } = pending;
-        self.detach_others(&plan)?;
+        let planned = interfaces_of([&*plan]);
+        self.detach_others(&planned)?;
         // Addresses before policies: when nothing is taken for an identity any more, its entries can be removed in place. What
         // becomes unknown or world by this meets the stricter policy until the next line.
         self.maps.set_entries(&self.entries(&plan))?;
+        // Those that have appeared since the change began.
+        self.attach_missing(&planned)?;
         let in_use = self.maps.identities_in_use();
         let policies = policies_of(&plan);
         self.maps.set_policies(step(&self.maps.installed, &policies, &unused(&in_use)))?;
         self.maps.retain_policies(&policies)?;
-        self.plan = plan;
+        (self.plan, self.next) = (Some(plan), None);
         self.maps.bump_epoch()?;
         self.flows.settle()?;
         core::mem::take(&mut self.obsolete).iter().for_each(|pins| remove_obsolete(pins));
@@ -139,26 +154,43 @@ impl Redirector {
         let drops = DropReason::ALL.iter().map(|(number, reason)| (reason.name(), u32::from(*number)));
         let others = [
             ("allowed_flows", counter::ALLOWED_FLOWS),
-            ("events_lost", counter::EVENTS_LOST),
+            (EVENTS_LOST, counter::EVENTS_LOST),
             ("redirected", counter::REDIRECTED),
         ];
         drops.chain(others).map(|(name, index)| Ok((name, self.maps.counter(index)?))).collect()
     }
 
     /// Collects expired conntrack entries, resends resets to revoked flows that still talk, and sees to interfaces that were
-    /// deleted or made again. Call every few seconds, and whenever interfaces change.
+    /// deleted or made again. Call every few seconds.
     pub fn sweep(&mut self) -> Result<(), Error> {
         self.see_to_interfaces()?;
         self.flows.sweep()
     }
 
-    /// Planned endpoints whose interface is not there: nothing is enforced for them.
+    /// Interfaces that were deleted lose their pins, those that were made (again) get programs. Call whenever [`super::Links`]
+    /// has heard something; where nothing has changed it asks, and does nothing.
+    pub fn see_to_interfaces(&mut self) -> Result<(), Error> {
+        let Some(plan) = self.plan.clone() else { return Ok(()) };
+        let next = self.next.clone();
+        let planned = interfaces_of([&*plan].into_iter().chain(next.as_deref()));
+        let stale = self.attached.iter().any(|(name, ifindex)| !self.is_enforced(name, *ifindex));
+        let is_new = |name: &str| !self.attached.contains_key(name) && self.interfaces.index(name) != 0;
+        if !stale && !planned.iter().any(|name| is_new(name)) {
+            return Ok(());
+        }
+        let current = self.entries(&plan);
+        let wanted = next.map_or_else(|| current.clone(), |next| self.entries(&next).over(&current));
+        // A new number is known before its interface has programs, an old one until its programs are gone.
+        self.maps.set_entries(&wanted.clone().over(&self.maps.entries))?;
+        let attached = self.attach_missing(&planned);
+        self.detach_others(&planned)?;
+        self.maps.set_entries(&wanted)?;
+        attached
+    }
+
+    /// Planned endpoints whose interface is not there: nothing is enforced for them. As of the last look.
     pub fn missing_interfaces(&self) -> impl Iterator<Item = &str> {
-        self.plan
-            .endpoints
-            .keys()
-            .map(|interface| &**interface)
-            .filter(|name| self.interfaces.index(name) == 0)
+        self.missing.iter().map(|interface| &**interface)
     }
 
     /// What programs are attached with.
@@ -170,40 +202,38 @@ impl Redirector {
         Entries::of(plan, |interface| self.interfaces.index(interface))
     }
 
-    /// Interfaces that were deleted lose their pins, those that were made (again) get programs.
-    fn see_to_interfaces(&mut self) -> Result<(), Error> {
-        let moved = self.attached.iter().any(|(name, ifindex)| self.interfaces.index(name) != *ifindex);
-        let planned = self.plan.endpoints.keys();
-        let appeared = planned
-            .into_iter()
-            .any(|name| !self.attached.contains_key(name) && self.interfaces.index(name) != 0);
-        if !moved && !appeared {
-            return Ok(());
-        }
-        let plan = self.plan.clone();
-        let wanted = self.entries(&plan);
-        // A new number is known before its interface has programs, an old one until its programs are gone.
-        self.maps.set_entries(&wanted.clone().over(&self.maps.entries))?;
-        self.attach_missing(&plan)?;
-        self.detach_others(&plan)?;
-        self.maps.set_entries(&wanted)
+    /// Whether it is still the interface of this number, and programs that know it run there.
+    fn is_enforced(&self, interface: &str, ifindex: u32) -> bool {
+        self.interfaces.index(interface) == ifindex
+            && self.maps.entries.endpoints.contains_key(&ifindex)
+            && self.programs.is_attached(interface, ifindex)
     }
 
-    fn attach_missing(&mut self, plan: &Plan) -> Result<(), Error> {
-        for interface in plan.endpoints.keys() {
+    /// Where one interface refuses its programs the others get theirs; the first error is told.
+    fn attach_missing(&mut self, planned: &BTreeSet<Box<str>>) -> Result<(), Error> {
+        let mut missing = BTreeSet::new();
+        let mut result = Ok(());
+        for interface in planned {
             let ifindex = self.interfaces.index(interface);
             if ifindex == 0 {
-                tracing::warn!(%interface, "no such interface: nothing is enforced for its endpoint until it is there");
-            } else if self.attached.get(interface) != Some(&ifindex) {
-                self.attach(interface, ifindex)?;
+                if !self.missing.contains(interface) {
+                    tracing::warn!(%interface, "no such interface: nothing is enforced for its endpoint until it is there");
+                }
+                let _new = missing.insert(interface.clone());
+            } else if self.attached.get(interface) != Some(&ifindex)
+                || !self.programs.is_attached(interface, ifindex)
+            {
+                result = result.and(self.attach(interface, ifindex));
             }
         }
-        Ok(())
+        self.missing = missing;
+        result
     }
 
     fn attach(&mut self, interface: &str, ifindex: u32) -> Result<(), Error> {
         match self.programs.ensure(interface, ifindex) {
             Ok(()) => {
+                tracing::info!(%interface, ifindex, "programs attached");
                 let _previous = self.attached.insert(interface.into(), ifindex);
                 Ok(())
             }
@@ -216,16 +246,23 @@ impl Redirector {
         }
     }
 
-    /// Detaches from interfaces that the plan does not name, and forgets those that are gone.
-    fn detach_others(&mut self, plan: &Plan) -> Result<(), Error> {
-        let gone = |name: &str| !plan.endpoints.contains_key(name) || self.interfaces.index(name) == 0;
-        let others: Vec<_> = self.attached.keys().filter(|name| gone(name)).cloned().collect();
+    /// Detaches from interfaces that are not planned, and forgets those that are gone. One that only has another name now keeps
+    /// its programs, which know of no endpoint there and drop everything: its pod is still behind it.
+    fn detach_others(&mut self, planned: &BTreeSet<Box<str>>) -> Result<(), Error> {
+        let gone = |ifindex| self.interfaces.name(ifindex).is_none();
+        let others =
+            self.attached.iter().filter(|(name, ifindex)| !planned.contains(*name) || gone(**ifindex));
+        let others: Vec<_> = others.map(|(name, _)| name.clone()).collect();
         for interface in others {
             self.programs.detach(&interface)?;
             let _ifindex = self.attached.remove(&interface);
         }
         Ok(())
     }
+}
+
+fn interfaces_of<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> BTreeSet<Box<str>> {
+    plans.into_iter().flat_map(|plan| plan.endpoints.keys().cloned()).collect()
 }
 
 /// What is in force does not hang on it: programs of another version that can't be removed only deny twice.
@@ -252,7 +289,11 @@ fn adopt(
     };
     let mut attached = BTreeMap::new();
     for interface in known {
-        let ifindex = interfaces.index(&interface);
+        let ifindex = match interfaces.index(&interface) {
+            // It has another name now, or is gone.
+            0 => renamed(pins, &interface, interfaces),
+            ifindex => ifindex,
+        };
         let alive = programs.hook() == Hook::Clsact || is_linked(pins, &interface, ifindex);
         match ifindex != 0 && alive {
             true => {
@@ -263,4 +304,9 @@ fn adopt(
         }
     }
     Ok(attached)
+}
+
+/// The number of the interface that once had this name and still has its links; 0 if there is none.
+fn renamed(pins: &Pins, interface: &str, interfaces: &Interfaces) -> u32 {
+    linked_ifindex(pins, interface).filter(|ifindex| interfaces.name(*ifindex).is_some()).unwrap_or_default()
 }

@@ -55,7 +55,7 @@ fn on_netlink<T: Send>(
     action: &str,
     talk: impl AsyncFnOnce(Handle) -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
-    let failed = |source| Error::Route { action: action.into(), source };
+    let failed = |cause| Error::Route { action: action.into(), cause };
     let talking = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(failed)?;
         runtime.block_on(async {
@@ -151,6 +151,6 @@ impl Family {
 
     fn failed(self, action: &str) -> impl FnOnce(io::Error) -> Error {
         let action = format!("{action}, {}", self.name());
-        move |source| Error::Route { action, source }
+        move |cause| Error::Route { action, cause }
     }
 }

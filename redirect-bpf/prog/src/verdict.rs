@@ -61,3 +61,6 @@ pub enum Opened {
     Direct,
     Redirected,
 }
+
+#[cfg(test)]
+mod tests;

@@ -346,6 +346,7 @@ fn rules_of_requests() {
     http("{headers: [' x']}", &format!("{at}.headers[0]: the name of the header is missing"));
     http("{headerMatches: []}", &format!("{at}.headerMatches: not supported yet: `headerMatches`"));
     http("{Path: /a}", &format!("{at}.Path: unknown field `Path`; did you mean `path`"));
+    http("{header: [X-Foo]}", &format!("{at}.header: unknown field `header`; did you mean `headers`"));
     http("[]", &format!("{at}: a mapping is needed, this is a list"));
     let message = "8: spec.ingress[0].toPorts[0].ports[0]: HTTP rules apply to TCP only, not to other protocols or `ANY`";
     let rule = |port: &str| {
@@ -368,6 +369,11 @@ fn texts() {
         "---\n---\na: b: c\n",
         "3: : neither YAML nor JSON: mapping values are not allowed in this context",
     );
+    whole(
+        "a:\n\tb: c\n",
+        "2: : neither YAML nor JSON: tabs disallowed within this context (block indentation)",
+    );
+    assert_eq!(parse("a:\n\tb: c\n").unwrap_err()[0].fix, "indent with spaces");
     whole("? [a]\n: b\n", "1: : a key that is no word");
     whole("{{ .Values.x }}: b\n", "1: : a key that is no word");
     whole("\nyes: b\n", "2: : `yes` as a key is a boolean to some readers");

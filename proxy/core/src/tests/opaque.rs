@@ -49,6 +49,7 @@ fn bytes_wait_for_the_dial() {
 #[test]
 fn a_failed_dial_is_a_reset() {
     for (result, reason) in [
+        (Dialled::Exhausted, "node_exhausted"),
         (Dialled::Refused, "upstream_refused"),
         (Dialled::TimedOut, "upstream_timeout"),
         (Dialled::Unreachable, "upstream_unreachable"),

@@ -66,6 +66,7 @@ fn case(reason: Reason) -> Option<(Setting, Vec<Do>)> {
         Reason::MissingHost => inspected(&[c("GET /ok HTTP/1.1\r\n\r\n")]),
         Reason::NoHttpRule => target("/no"),
         Reason::NoRule => (policy(Policy::Closed), Vec::new()),
+        Reason::NodeExhausted => dial(Dialled::Exhausted),
         Reason::NotAPath => line("OPTIONS * HTTP/1.1"),
         Reason::ObsFold => field("a: b\r\n c"),
         Reason::ProtocolMismatch => inspected(&[c("\u{16}\u{3}\u{1}")]),

@@ -316,6 +316,7 @@ fn a_broken_upload_that_is_being_answered_is_reset() {
 #[test]
 fn an_unreachable_upstream_is_a_503() {
     for (result, reason, text) in [
+        (Dialled::Exhausted, "node_exhausted", "gateway out of resources"),
         (Dialled::Refused, "upstream_refused", "upstream connection refused"),
         (Dialled::TimedOut, "upstream_timeout", "upstream timed out"),
         (Dialled::Unreachable, "upstream_unreachable", "upstream unreachable"),

@@ -1,25 +1,27 @@
 //! Commands that ask the daemon.
 
-use crate::fake::Fake;
+use crate::fake::{self, Fake};
 use crate::run::{Place, check, no_answer, sluice};
 use std::io::Read;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-const STATUS: &str = r#"{"node":"node-1","version":"0.1.0","revision":7,"mode":"ebpf","ok":true,"findings":[],
+pub(crate) const STATUS: &str = r#"{"node":"node-1","version":"0.1.0","revision":7,"mode":"ebpf","ok":true,"findings":[],
 "endpoints":4,"policies":1,"connections":3,"records_lost":0}"#;
 
-const ENDPOINTS: &str = r#"[
+pub(crate) const ENDPOINTS: &str = r#"[
 {"id":1234,"name":"deathstar-1","namespace":"default","ingress_enforcement":"Enabled","egress_enforcement":"Disabled",
  "identity":27301,"labels":["k8s:class=deathstar","k8s:io.kubernetes.pod.namespace=default","k8s:org=empire"],
  "ipv6":"f00d::a0f:0:0:ad","ipv4":"10.15.42.252","interface":"lxc-deathstar-1","status":"ready"},
 {"id":52311,"name":"xwing","namespace":"default","ingress_enforcement":"Disabled","egress_enforcement":"Disabled",
  "identity":0,"labels":[],"ipv6":null,"ipv4":"10.15.1.1","interface":null,"status":"waiting-for-identity"}]"#;
 
-const POLICIES: &str = r#"{"revision":3,"rules":[{"endpointSelector":{"matchLabels":{"any:class":"deathstar"}},
+pub(crate) const IDENTITIES: &str = r#"[{"id":1,"labels":["reserved:host"]},{"id":27301,"labels":["k8s:class=deathstar","k8s:org=empire"]},{"id":0,"labels":[]}]"#;
+
+pub(crate) const POLICIES: &str = r#"{"revision":3,"rules":[{"endpointSelector":{"matchLabels":{"any:class":"deathstar"}},
 "ingress":[{"fromEndpoints":[{"matchLabels":{"any:org":"empire"}}],
 "toPorts":[{"ports":[{"port":"80","protocol":"TCP"}],"rules":{"http":[{"path":"/v1/request-landing","method":"POST"}]}}]}]}]}"#;
 
-const FLOWS: &str = concat!(
+pub(crate) const FLOWS: &str = concat!(
     r#"{"time":"2026-10-01T12:00:00.123456789Z","kind":"http-request","direction":"ingress","verdict":"denied","reason":"no_http_rule","rule":"default/rule1: spec.ingress[0].toPorts[0].rules.http[0]","revision":3,"source":{"address":"10.15.1.1","port":41234,"identity":27301,"labels":["k8s:class=tiefighter"],"endpoint":"default/tiefighter"},"destination":{"address":"10.15.42.252","port":80,"identity":4711,"labels":[],"endpoint":"default/deathstar-1"},"protocol":"TCP","method":"PUT","path":"/v1/exhaust-port","host":"10.15.42.252","version":"HTTP/1.1","status":403,"bytes_up":0,"bytes_down":0,"latency_ns":312345,"count":1}"#,
     "\n",
     r#"{"time":"2026-10-01T12:00:01.000000000Z","kind":"l4","direction":"ingress","verdict":"dropped","reason":"no_rule","rule":null,"revision":3,"source":{"address":"10.15.1.2","port":41236,"identity":815,"labels":[],"endpoint":"default/xwing"},"destination":{"address":"10.15.42.252","port":80,"identity":4711,"labels":[],"endpoint":"default/deathstar-1"},"protocol":"TCP","method":null,"path":null,"host":null,"version":null,"status":null,"bytes_up":0,"bytes_down":0,"latency_ns":null,"count":3}"#,
@@ -27,7 +29,7 @@ const FLOWS: &str = concat!(
 );
 
 /// As `policy_model::explain` tells it.
-const DENIED: &str = r#"{"allowed":false,"revision":3,
+pub(crate) const DENIED: &str = r#"{"allowed":false,"revision":3,
 "source":{"address":"10.15.1.1","endpoint":"default/tiefighter","identity":27301,"labels":["k8s:org=empire"]},
 "destination":{"address":"10.15.42.252","endpoint":"default/deathstar-1","identity":4711,"labels":[]},"layer":"HTTP",
 "egress":{"verdict":"not enforced","reason":null,"rule":null,"nearest":null},
@@ -76,8 +78,7 @@ fn one_endpoint() {
 
 #[test]
 fn identities() {
-    let identities = r#"[{"id":1,"labels":["reserved:host"]},{"id":27301,"labels":["k8s:class=deathstar","k8s:org=empire"]},{"id":0,"labels":[]}]"#;
-    let fake = Fake::answering(200, identities);
+    let fake = Fake::answering(200, IDENTITIES);
     check("identity-list.txt", 0, &fake.sluice(&["identity", "list"]));
     assert_eq!(fake.question().0, "GET /v1/identities");
 }
@@ -188,6 +189,22 @@ fn no_daemon_is_no_answer() {
         &format!("sluiced does not answer at `s` (Connection refused (os error 111)); {advice}"),
         &place.without_path(sluice(&["--socket", &socket, "status"])),
     );
+}
+
+#[test]
+fn a_daemon_that_starts_is_waited_for() {
+    let place = Place::new();
+    let socket = place.path("s");
+    let mut waiting = Command::new(env!("CARGO_BIN_EXE_sluice"));
+    let _: &mut Command = waiting.args(["--socket", &socket, "status", "--wait", "60"]).stdout(Stdio::null());
+    let mut waiting = waiting.spawn().unwrap();
+    let fake = Fake::within(place, fake::message(200, STATUS));
+    assert_eq!(waiting.wait().unwrap().code(), Some(0));
+    assert_eq!(fake.question().0, "GET /v1/status");
+
+    let nobody = Place::new();
+    let output = sluice(&["--socket", &nobody.path("s"), "status", "--wait", "1"]);
+    assert_eq!(output.status.code(), Some(2));
 }
 
 #[test]

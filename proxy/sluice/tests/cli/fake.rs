@@ -17,13 +17,16 @@ pub(crate) struct Fake {
 impl Fake {
     /// Answers every question with this.
     pub(crate) fn answering(status: u16, body: &str) -> Self {
-        let length = body.len();
-        Self::raw(format!("HTTP/1.1 {status} Told\r\ncontent-length: {length}\r\n\r\n{body}"))
+        Self::raw(message(status, body))
     }
 
     /// Answers every question with these bytes, and hangs up.
     pub(crate) fn raw(answer: String) -> Self {
-        let place = Place::new();
+        Self::within(Place::new(), answer)
+    }
+
+    /// Answers from now on at the socket of this place.
+    pub(crate) fn within(place: Place, answer: String) -> Self {
         let listener = UnixListener::bind(place.path("s")).unwrap();
         let (sender, questions) = channel();
         // Ends with the process: it waits for connections that do not come.
@@ -54,6 +57,10 @@ impl Fake {
     pub(crate) fn question(&self) -> Question {
         self.questions.recv().unwrap()
     }
+}
+
+pub(crate) fn message(status: u16, body: &str) -> String {
+    format!("HTTP/1.1 {status} Told\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
 fn read(stream: &UnixStream) -> Question {

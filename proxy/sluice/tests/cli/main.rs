@@ -14,3 +14,5 @@ mod offline;
 mod pages;
 #[cfg(test)]
 mod run;
+#[cfg(test)]
+mod statuses;

@@ -3,7 +3,7 @@
 use crate::run::{Place, check, no_answer, sluice, sluice_reading};
 use std::process::{Command, Output};
 
-const NODE: &str = r#"
+pub(crate) const NODE: &str = r#"
 [node]
 name = "node-1"
 pod_networks = ["10.15.0.0/16", "f00d::/64"]
@@ -31,7 +31,7 @@ addresses = ["10.15.1.2"]
 labels = { org = "alliance", class = "xwing" }
 "#;
 
-const L4: &str = "apiVersion: cilium.io/v2
+pub(crate) const L4: &str = "apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy
 metadata: {name: rule1, namespace: default}
 spec:
@@ -46,7 +46,7 @@ fn l7() -> String {
     format!("{L4}      rules: {{http: [{{method: POST, path: /v1/request-landing}}]}}\n")
 }
 
-fn refused() -> String {
+pub(crate) fn refused() -> String {
     format!("{L4}      rules: {{kafka: [{{topic: plans}}]}}\n").replace("rule1", "rule2")
 }
 
@@ -136,6 +136,22 @@ fn policies_come_from_the_node_file_s_directories() {
     node.0.write("policies/rule1.yaml", L4);
     assert_eq!(node.explain(&[], XWING).status.code(), Some(1));
     assert_eq!(node.explain(&["policies"], XWING).status.code(), Some(1));
+}
+
+/// As for the daemon: policies name ports without regard to case.
+#[test]
+fn named_ports_are_found() {
+    let node = Node::new();
+    let named =
+        NODE.replace("class = \"deathstar\" }", "class = \"deathstar\" }\nnamed_ports = { http = \"8080\" }");
+    node.0.write("node.toml", &named);
+    node.0.write("named.yaml", &L4.replace("\"80\"", "HTTP"));
+    let ask = |port: &str| {
+        node.explain(&["named.yaml"], &format!("--from tiefighter --to deathstar-1 --port {port}"))
+            .status
+            .code()
+    };
+    assert_eq!((ask("8080"), ask("80")), (Some(0), Some(1)));
 }
 
 #[test]

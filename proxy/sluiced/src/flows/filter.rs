@@ -1,6 +1,8 @@
 //! Which records a reader wants. Everything that is given must hold; of several values with commas between them, one.
 
+use proxy_core::Reason;
 use proxy_core::api::{FlowParty, FlowView};
+use redirect::DropReason;
 use serde::Deserialize;
 
 /// The query of `GET /v1/flows`.
@@ -20,6 +22,12 @@ pub(crate) struct FlowFilter {
 }
 
 impl FlowFilter {
+    /// A reason that is asked for and that no record can have: its reader would wait in vain.
+    pub(crate) fn unknown_reason(&self) -> Option<&str> {
+        let mut wanted = self.reason.iter().flat_map(|reasons| reasons.split(',')).map(str::trim);
+        wanted.find(|wanted| !reasons().any(|reason| reason.eq_ignore_ascii_case(wanted)))
+    }
+
     pub(crate) fn passes(&self, view: &FlowView) -> bool {
         let equal = |wanted: &Option<String>, is: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| is.is_some_and(|is| is_one_of(wanted, is)))
@@ -39,6 +47,11 @@ impl FlowFilter {
                 .as_deref()
                 .is_none_or(|p| view.path.as_deref().is_some_and(|path| path.starts_with(p)))
     }
+}
+
+fn reasons() -> impl Iterator<Item = &'static str> {
+    let dropped = DropReason::ALL.iter().map(|(_number, reason)| *reason).chain([DropReason::Unnamed]);
+    Reason::ALL.iter().map(|reason| reason.name()).chain(dropped.map(DropReason::name))
 }
 
 fn is_one_of(wanted: &str, is: &str) -> bool {
@@ -103,6 +116,18 @@ mod tests {
         check(&[("method", "put")], true);
         check(&[("path", "/v1/exhaust")], true);
         check(&[("path", "/exhaust")], false);
+    }
+
+    #[test]
+    fn reasons_that_there_are() {
+        let unknown = |reason: &str| {
+            let filter = FlowFilter { reason: Some(reason.into()), ..FlowFilter::default() };
+            filter.unknown_reason().map(str::to_owned)
+        };
+        assert_eq!(unknown("no_http_rule,spoofed_source, Unnamed"), None);
+        assert_eq!(unknown("no_rule,nope"), Some("nope".into()));
+        assert_eq!(unknown(""), Some(String::new()));
+        assert_eq!(FlowFilter::default().unknown_reason(), None);
     }
 
     #[test]

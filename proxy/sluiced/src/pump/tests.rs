@@ -8,12 +8,15 @@ use crate::upstream::Source;
 use policy_model::Inputs;
 use policy_model::identity::Numbers;
 use proxy_core::{Limits, Reason};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::yield_now;
+use tokio::time::{Instant, advance};
 
 #[test]
 fn an_idle_connection_is_small() {
@@ -28,6 +31,7 @@ fn ahead_of_its_snapshot_it_waits() {
         let (mut client, mut server) = node.connect().await;
         let pump = node.start(&mut client).await;
         assert_eq!(node.counters.events.snapshot_waited.value(), 1);
+        advance(Duration::from_nanos(SNAPSHOT_WAIT_NS_MAX) - TICK).await;
         node.store(2);
         client.stream().write_all(b"x").await.unwrap();
         assert_eq!(server.accept().await.read_u8().await.unwrap(), b'x');
@@ -43,9 +47,12 @@ fn it_does_not_wait_for_ever() {
     run(async |node| {
         node.shared.announce(2);
         let (mut client, _server) = node.connect().await;
+        let begun = Instant::now();
         node.start(&mut client).await.await.unwrap();
+        let (max, waited) = (Duration::from_nanos(SNAPSHOT_WAIT_NS_MAX), begun.elapsed());
+        assert!((max..=max + TICK).contains(&waited), "{waited:?}");
         let error = client.stream().read_u8().await.unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
         assert_eq!(node.handoff.take().unwrap().reason, Some(Reason::SnapshotLate));
         assert_eq!(node.counters.events.snapshot_late.value(), 1);
         assert_eq!(node.shared.live.count(), 0);
@@ -92,7 +99,7 @@ fn a_dropped_connection_is_recorded_and_cut() {
         assert!(pump.await.unwrap_err().is_cancelled());
         assert_eq!(node.handoff.take().unwrap().reason, Some(Reason::Draining));
         for end in [client.stream(), &mut server] {
-            assert_eq!(end.read_u8().await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+            assert_eq!(end.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
         }
     });
 }
@@ -103,8 +110,7 @@ fn a_client_that_is_gone_is_noticed_while_the_server_takes_nothing() {
         let (mut client, mut server) = node.connect().await;
         let pump = node.start(&mut client).await;
         let _unread = server.accept().await;
-        let tick = std::time::Duration::from_millis(1);
-        while let Ok(sent) = tokio::time::timeout(tick, client.stream().write(&[0; 65_536])).await {
+        while let Ok(sent) = tokio::time::timeout(TICK, client.stream().write(&[0; 65_536])).await {
             assert!(sent.unwrap() > 0);
         }
         client.reset();
@@ -112,6 +118,63 @@ fn a_client_that_is_gone_is_noticed_while_the_server_takes_nothing() {
         assert_eq!(node.handoff.take().unwrap().reason, Some(Reason::ClientReset));
     });
 }
+
+/// Nothing is sent here; `splice` stands for bytes that are wanted.
+#[test]
+fn a_peer_is_read_until_more_than_the_bound_waits_for_it() {
+    run(async |node| {
+        let (mut client, _server) = node.connect().await;
+        let mut pump = node.pump(&mut client);
+        let connection = &mut pump.connection;
+        connection.from_client.splice = 1;
+        connection.from_server.push(&vec![0; QUEUE_BYTES_MAX], Vec::new);
+        assert!(connection.may_take(Side::Client));
+        connection.from_server.push(&[0], Vec::new);
+        assert!(!connection.may_take(Side::Client));
+        let _memory = connection.from_server.sent(1);
+        assert!(connection.may_take(Side::Client));
+    });
+}
+
+/// What a client gets of an answer that was promised before an abort, if it begins to read so much later: all of it and
+/// its end, or an error.
+#[track_caller]
+fn check_last_word(later: Duration, expect: Result<(), ErrorKind>) {
+    // More than both sockets hold.
+    const BYTES: usize = 64 << 20;
+    run(async |node| {
+        let (mut client, _server) = node.connect().await;
+        let mut pump = node.pump(&mut client);
+        pump.connection.phase = Phase::Aborted;
+        pump.connection.from_server.push(&vec![0; BYTES], Vec::new);
+        pump.connection.from_server.finish = Finish::Wanted;
+        let pump = tokio::task::spawn_local(pump);
+        yield_now().await;
+        advance(later).await;
+        let (mut buffer, mut taken) = (vec![0; 1 << 20], 0);
+        let end = loop {
+            match client.stream().try_read(&mut buffer) {
+                Ok(0) => break Ok(()),
+                Ok(n) => taken += n,
+                // Waiting would let the paused time go on.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => yield_now().await,
+                Err(error) => break Err(error.kind()),
+            }
+        };
+        assert_eq!((end, taken == BYTES), (expect, expect.is_ok()), "{taken} bytes");
+        pump.await.unwrap();
+    });
+}
+
+#[test]
+fn a_last_word_may_be_taken_until_its_time_is_over() {
+    let max = Duration::from_nanos(LAST_WORD_NS_MAX);
+    check_last_word(max - TICK, Ok(()));
+    check_last_word(max, Err(ErrorKind::ConnectionReset));
+}
+
+/// The runtime's time has no finer steps.
+const TICK: Duration = Duration::from_millis(1);
 
 /// A worker without a thread, at revision 1, which allows everything.
 struct Node {
@@ -171,12 +234,15 @@ impl Node {
         (Client { stream, accepted: Some((accepted, ends)) }, Server(server))
     }
 
-    /// Returns when the pump was polled for the first time.
-    async fn start(&self, client: &mut Client) -> tokio::task::JoinHandle<()> {
+    fn pump(&self, client: &mut Client) -> Pump {
         let (accepted, ends) = client.accepted.take().unwrap();
         self.shared.live.enter().unwrap();
-        let transport = Transport::accepted(accepted).unwrap();
-        let pump = tokio::task::spawn_local(Pump::new(Rc::clone(&self.worker), transport, ends));
+        Pump::new(Rc::clone(&self.worker), Transport::accepted(accepted).unwrap(), ends)
+    }
+
+    /// Returns when the pump was polled for the first time.
+    async fn start(&self, client: &mut Client) -> tokio::task::JoinHandle<()> {
+        let pump = tokio::task::spawn_local(self.pump(client));
         yield_now().await;
         pump
     }
@@ -189,7 +255,7 @@ impl Client {
 
     /// Closes with RST.
     fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 

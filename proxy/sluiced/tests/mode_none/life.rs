@@ -1,6 +1,6 @@
 //! Start, reload, restart, the admin API and the totals.
 
-use crate::common::{Backend, Daemon, L4, L7, OK, Plan};
+use crate::common::{Backend, Daemon, L4, L7, OK, Plan, sluiced};
 use rustix::process::Signal;
 use std::fs;
 use std::io::ErrorKind;
@@ -10,6 +10,15 @@ fn plan(backend: &Backend, policy: &str) -> Plan {
 }
 
 const BROKEN: &str = "kind: CiliumNetworkPolicy\nspec: [";
+
+#[test]
+fn its_man_page_says_what_its_help_says() {
+    let (page, help) = (sluiced(&["--man"]), sluiced(&["--help"]));
+    assert!(page.contains(".TH sluiced 8 "), "{page}");
+    for text in ["/etc/sluice/node.toml", "Signals: SIGHUP", "Exit status: 0 ended by a signal"] {
+        assert!(page.contains(text) && help.contains(text), "{text}: {page}");
+    }
+}
 
 #[test]
 fn an_invalid_node_file_is_explained() {
@@ -98,6 +107,27 @@ fn a_change_that_can_t_be_saved_is_not_in_force_and_says_so() {
     fs::remove_dir(obstacle).unwrap();
     assert_eq!(daemon.wait_for_revision(), before + 1);
     assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 403);
+    assert_eq!(daemon.get("/v1/status")["ok"], true);
+}
+
+#[test]
+fn an_accepted_text_that_can_t_be_kept_is_in_force_and_reported() {
+    let backend = Backend::start();
+    let mut daemon = Daemon::start(&plan(&backend, OK));
+    let (texts, away) = (daemon.state().join("policies/objects"), daemon.state().join("away"));
+    fs::rename(&texts, &away).unwrap();
+    fs::write(&texts, "").unwrap();
+    daemon.apply("a.yaml", L4);
+    // What is said of a change is known to the next one at the latest.
+    daemon.apply("a.yaml", L7);
+    let status = daemon.get("/v1/status");
+    assert_eq!((&status["ok"], &status["revision"]), (&false.into(), &daemon.revision.into()));
+    let message = status["findings"][0]["message"].as_str().unwrap();
+    assert!(message.starts_with("an accepted policy text can't be kept for the next start: "), "{message}");
+    fs::remove_file(&texts).unwrap();
+    fs::rename(&away, &texts).unwrap();
+    daemon.apply("a.yaml", L4);
+    daemon.apply("a.yaml", OK);
     assert_eq!(daemon.get("/v1/status")["ok"], true);
 }
 

@@ -9,10 +9,11 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -208,6 +209,14 @@ fn enter(netns: &str) {
 pub(crate) fn ip(arguments: &str) {
     let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
     assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// One `ip` command a line, in one process.
+pub(crate) fn ip_batch(netns: &str, commands: &str) {
+    let mut batch = Command::new("ip");
+    let mut batch = batch.args(["-n", netns, "-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+    batch.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
+    assert!(batch.wait().unwrap().success());
 }
 
 pub(crate) fn ip_says(arguments: &str) -> String {

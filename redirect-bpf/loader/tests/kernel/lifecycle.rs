@@ -1,6 +1,7 @@
 //! Start, adoption by the next process, interfaces that come and go, and uninstall.
 
 use crate::fixture::{Node, interface, ip_says, plan};
+use aya::programs::{SchedClassifier, TcAttachType};
 use redirect::plan::Plan;
 use redirect::{BPFFS_DEFAULT, Error, Redirector, Settings, uninstall};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
@@ -20,16 +21,31 @@ pub(crate) fn apply(node: &Node, redirector: &mut Redirector, plan: Plan) {
     });
 }
 
-fn links(node: &Node) -> Vec<String> {
+pub(crate) fn links(node: &Node) -> Vec<String> {
     let entries = fs::read_dir(node.pins().join("v1/links")).unwrap();
     let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
 }
 
-fn links_of(pods: &[usize]) -> Vec<String> {
+pub(crate) fn links_of(pods: &[usize]) -> Vec<String> {
     let of_pod = |pod: &usize| ["from", "to"].map(|side| format!("{}:{side}_endpoint", interface(*pod)));
     pods.iter().flat_map(of_pod).chain(["pick_listener".into()]).collect()
+}
+
+pub(crate) const BOTH: [&str; 2] = ["from_endpoint", "to_endpoint"];
+
+/// Names of the programs that run on the interface of a pod.
+pub(crate) fn running(node: &Node, pod: usize) -> Vec<String> {
+    running_on(node, &interface(pod))
+}
+
+pub(crate) fn running_on(node: &Node, interface: &str) -> Vec<String> {
+    let on = |attach_type| {
+        let (_, programs) = SchedClassifier::query_tcx(interface, attach_type).unwrap();
+        programs.iter().map(|program| program.name_as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    node.run(|| [TcAttachType::Ingress, TcAttachType::Egress].map(on).concat())
 }
 
 #[test]
@@ -153,6 +169,61 @@ fn an_interface_that_was_deleted_while_nobody_ran_is_cleaned_up() {
     assert_eq!(links(&node), ["pick_listener"]);
     apply(&node, &mut second, plan(2, &[]));
     assert_eq!(links(&node), links_of(&[1]));
+}
+
+/// A look before the first change must not take what it does not know for what is not wanted.
+#[test]
+#[ignore = "needs root"]
+fn before_the_first_change_what_was_adopted_stays() {
+    let node = Node::with_pods(2);
+    let mut first = start(&node);
+    apply(&node, &mut first, plan(2, &[]));
+    drop(first);
+    let mut second = start(&node);
+    node.unplug(1);
+    node.run(|| second.see_to_interfaces()).unwrap();
+    assert_eq!(links(&node), links_of(&[0, 1]));
+    node.plug_in(1);
+    apply(&node, &mut second, plan(2, &[]));
+    assert_eq!(running(&node, 0), BOTH);
+    assert_eq!(running(&node, 1), BOTH);
+}
+
+/// Nobody else hears of it: it comes between the first half of a change, which knows of no interface, and the second.
+#[test]
+#[ignore = "needs root"]
+fn an_interface_that_appears_during_a_change_gets_programs_with_it() {
+    let node = Node::with_pods(1);
+    node.unplug(0);
+    let mut redirector = start(&node);
+    let pending = node.run(|| redirector.apply_before(plan(1, &[]))).unwrap();
+    assert_eq!(redirector.missing_interfaces().collect::<Vec<_>>(), ["lxc0"]);
+    node.plug_in(0);
+    node.run(|| redirector.apply_after(pending)).unwrap();
+    assert_eq!(running(&node, 0), BOTH);
+    assert_eq!(redirector.missing_interfaces().count(), 0);
+}
+
+/// Between the halves of a change interfaces of both plans are seen to.
+#[test]
+#[ignore = "needs root"]
+fn a_look_during_a_change_serves_what_is_and_what_comes() {
+    let node = Node::with_pods(3);
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(2, &[]));
+    node.unplug(2);
+    let mut next = plan(3, &[]);
+    let _leaves = next.endpoints.remove("lxc0").unwrap();
+    let pending = node.run(|| redirector.apply_before(next)).unwrap();
+    node.unplug(1);
+    for pod in [1, 2] {
+        node.plug_in(pod);
+        node.run(|| redirector.see_to_interfaces()).unwrap();
+        assert_eq!(running(&node, pod), BOTH);
+    }
+    assert_eq!(links(&node), links_of(&[0, 1, 2]));
+    node.run(|| redirector.apply_after(pending)).unwrap();
+    assert_eq!(links(&node), links_of(&[1, 2]));
 }
 
 #[test]

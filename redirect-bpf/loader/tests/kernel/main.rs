@@ -5,5 +5,6 @@
 mod clsact;
 mod fixture;
 mod lifecycle;
+mod links;
 mod peers;
 mod traffic;

@@ -9,6 +9,7 @@ use policy_model::rule::Protocol;
 use redirect::{DropReason, Fate, KernelEvent, Redirector};
 use redirect_abi::verdict::{ALLOW, DENY, REDIRECT};
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const TCP: u8 = 6;
@@ -314,9 +315,12 @@ fn under_load(node: &Node, change: impl FnOnce()) -> usize {
             }
             landed
         });
-        change();
+        // The load is stopped before anybody is told: a scope waits for its threads, also when it panics.
+        let changed = std::panic::catch_unwind(AssertUnwindSafe(change));
         done.store(true, Ordering::Relaxed);
-        load.join().unwrap()
+        let landed = load.join().unwrap();
+        changed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        landed
     })
 }
 

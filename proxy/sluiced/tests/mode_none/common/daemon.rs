@@ -223,6 +223,14 @@ impl Drop for Daemon {
     }
 }
 
+/// What the program prints that is asked for no daemon.
+#[track_caller]
+pub(crate) fn sluiced(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_sluiced")).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Until the daemon closes it.
 fn lines(stderr: ChildStderr) -> Receiver<String> {
     let (sender, receiver) = channel();

@@ -8,7 +8,7 @@ mod daemon;
 
 pub(crate) use backend::{Backend, Script};
 pub(crate) use client::Client;
-pub(crate) use daemon::{Daemon, Plan};
+pub(crate) use daemon::{Daemon, Plan, sluiced};
 
 /// The policy of the walk that only lets ships of the empire in.
 pub(crate) const L4: &str = r#"

@@ -1,0 +1,146 @@
+//! What a verdict costs by the number of rules, in one run and in turn, so that a busy machine is busy for all of them.
+//!
+//! `verdict_figures [ROUNDS]`. Every figure is the lowest decile of many short rounds. Beside them stands a floor: what the same number of paths cost
+//! that do nothing but read so many cache lines, each of which says where the next one is.
+
+use bench_suite::policies::{KINDS, Path, http_rules, inspected, inspecting, request, spread, with_another};
+use policy_model::identity::Numbers;
+use policy_model::rule::Protocol;
+use policy_model::{Connection, Flow, Inputs, Snapshot, Verdict};
+use std::hint::black_box;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::time::Instant;
+
+const COUNTS: [usize; 4] = [1, 100, 1_000, 10_000];
+const ROUNDS: usize = 300;
+/// Of 64 verdicts each, in every round; as many as warm up ahead of it.
+const LAPS: usize = 32;
+
+/// One figure on its way.
+struct Case {
+    name: String,
+    connection: Connection,
+    paths: Vec<String>,
+    nanoseconds: Vec<f64>,
+}
+
+fn main() -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let rounds = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS);
+    for (kind, rule, path) in KINDS.into_iter().filter(|(kind, ..)| *kind != "leading") {
+        let mut cases: Vec<Case> = Vec::new();
+        for count in COUNTS {
+            let connection = inspected(http_rules(count, rule)).connection(&flow());
+            for (name, paths) in
+                [("one path", vec![path(count - 1); 64]), ("64 paths", spread(count).map(path).collect())]
+            {
+                let connection = connection.clone();
+                let name = format!("{kind}, {name}, {count}");
+                cases.push(Case { name, connection, paths, nanoseconds: Vec::new() });
+            }
+        }
+        for _ in 0..rounds {
+            cases.iter_mut().for_each(Case::round);
+        }
+        for case in &mut cases {
+            writeln!(out, "{:<28} {:>6.1} ns", case.name, decile(&mut case.nanoseconds))?;
+        }
+    }
+    for lines in [0, 2, 4, 8] {
+        writeln!(out, "{:<28} {:>6.1} ns", format!("{lines} lines, 64 chains of 10000"), floor(lines))?;
+    }
+    for (name, count, rule) in COMPILED {
+        writeln!(out, "compile {count} {name}: {}", compiling(count, rule))?;
+    }
+    Ok(())
+}
+
+/// Rules that begin with a pattern: those of tables, and those that are too big for one.
+const COMPILED: [(&str, usize, Path); 4] = [
+    ("leading", 10_000, |i| format!(".*/service-{i:04}/items")),
+    ("leading pattern, not the end", 1_000, |i| format!(".*/service-{i:04}/items/[0-9]+")),
+    ("runs", 3_000, |i| format!("/(a|b)*a(a|b){{20}}x{i}")),
+    ("lines of at least", 3_000, |i| format!("/.*-.{{{}}}x{i}", 8 + i % 32)),
+];
+
+/// From nothing, then with changes that have little or nothing to do with the rules.
+fn compiling(count: usize, rule: Path) -> String {
+    let inputs = inspecting(http_rules(count, rule));
+    let more = inspecting(http_rules(count + 1, |i| rule((i + count) % (count + 1))));
+    let (before, first) = resolved(None, &inputs);
+    let (_, other) = resolved(Some(&before), &with_another(&inputs));
+    let (_, one_more) = resolved(Some(&before), &more);
+    format!("{first:.1} ms, another policy {other:.1} ms, one rule more {one_more:.1} ms")
+}
+
+fn resolved(previous: Option<&Snapshot>, inputs: &Inputs) -> (Snapshot, f64) {
+    let begun = Instant::now();
+    let (snapshot, _) = policy_model::resolve(previous, inputs, &mut Numbers::default(), 1);
+    (snapshot, begun.elapsed().as_secs_f64() * 1e3)
+}
+
+impl Case {
+    fn round(&mut self) {
+        let _warm = self.laps();
+        let begun = Instant::now();
+        assert_eq!(self.laps(), LAPS * 64, "a request is denied");
+        self.nanoseconds.push(nanoseconds(begun));
+    }
+
+    /// How many were allowed.
+    fn laps(&self) -> usize {
+        let paths = std::iter::repeat_n(&self.paths, LAPS).flatten();
+        let allowed = |path: &&String| {
+            let (_, verdict) = self.connection.http(&request("GET", black_box(path)));
+            matches!(black_box(verdict), Verdict::Allow(_))
+        };
+        paths.filter(allowed).count()
+    }
+}
+
+/// A cache line.
+#[repr(align(64))]
+struct Line(usize);
+
+fn floor(lines: usize) -> f64 {
+    let line = |i: usize| Line((i * 7919 + 1) % 10_000);
+    let tables: Vec<Vec<Line>> = (0..lines).map(|_| (0..10_000).map(line).collect()).collect();
+    let starts: Vec<usize> = spread(10_000).collect();
+    let laps = || {
+        let mut last = 0;
+        for start in std::iter::repeat_n(&starts, LAPS).flatten() {
+            // The next chain begins where this one ended, as a verdict waits for what it has read.
+            last = tables
+                .iter()
+                .fold(black_box(start + last / 10_000), |at, table| table.get(at).map_or(0, |line| line.0));
+        }
+        black_box(last)
+    };
+    let round = |_| {
+        let _warm = laps();
+        let begun = Instant::now();
+        let _last = laps();
+        nanoseconds(begun)
+    };
+    decile(&mut (0..ROUNDS).map(round).collect::<Vec<_>>())
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::as_conversions,
+    reason = "INVARIANT: a round takes milliseconds"
+)]
+fn nanoseconds(begun: Instant) -> f64 {
+    begun.elapsed().as_nanos() as f64 / (LAPS * 64) as f64
+}
+
+fn decile(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 10).copied().unwrap_or_default()
+}
+
+fn flow() -> Flow {
+    let (source, destination) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+    Flow { source, destination, port: 80, protocol: Protocol::TCP }
+}

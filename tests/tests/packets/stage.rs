@@ -4,9 +4,9 @@ use e2e::daemon::Daemon;
 use e2e::netns::Namespace;
 use e2e::pods::{Family, Node, STAR_WARS};
 use socket2::{Domain, Socket, Type};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than anything takes that is not dropped; what is dropped is waited for this long.
 pub(crate) const WAIT: Duration = Duration::from_secs(2);
@@ -43,18 +43,18 @@ impl Stage {
         SocketAddr::new(self.ip(pod, family), port)
     }
 
-    /// A connection from this address of the pod.
+    /// A connection from this address of the pod. An earlier one from there is over only when the last acknowledgement has come,
+    /// and no process that was just started has a copy of it: until then the address is not free.
     pub(crate) fn connect(&self, pod: &str, from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
-        self.pod(pod)
-            .run(move || {
-                let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
-                socket.set_reuse_address(true)?;
-                socket.bind(&from.into())?;
-                socket.connect_timeout(&to.into(), WAIT)?;
-                socket.set_read_timeout(Some(WAIT))?;
-                Ok(socket.into())
-            })
-            .unwrap()
+        let asked = Instant::now();
+        loop {
+            match self.pod(pod).run(move || connect(from, to)).unwrap() {
+                Err(error) if error.kind() == ErrorKind::AddrNotAvailable && asked.elapsed() < WAIT => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                connected => return connected,
+            }
+        }
     }
 
     /// A datagram socket of the pod that talks to one address.
@@ -75,4 +75,13 @@ impl Stage {
         let recorded = |daemon: &Daemon| daemon.flows().unwrap().iter().any(is_it);
         self.daemon.wait_until(&format!("{source}: {reason}"), recorded).unwrap();
     }
+}
+
+fn connect(from: SocketAddr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&from.into())?;
+    socket.connect_timeout(&to.into(), WAIT)?;
+    socket.set_read_timeout(Some(WAIT))?;
+    Ok(socket.into())
 }

@@ -230,14 +230,15 @@ impl<'t> Place<'t> {
         complaints: &mut Complaints,
     ) {
         let names = schema.known.iter().copied().chain(schema.refused.iter().map(Refused::name));
-        let message = match nearest(text, names) {
-            Some(name) => {
-                match schema.known.contains(&name) {
-                    true => drop(fields.put(name, Written::Unreadable)),
-                    false => fields.refused.push(name),
-                }
-                format!("unknown field {}; did you mean `{name}`", quoted(text))
+        let meant = nearest_all(text, names);
+        for name in &meant {
+            match schema.known.contains(name) {
+                true => drop(fields.put(name, Written::Unreadable)),
+                false => fields.refused.push(name),
             }
+        }
+        let message = match meant.first() {
+            Some(name) => format!("unknown field {}; did you mean `{name}`", quoted(text)),
             None if schema.unknown == Severity::Warning => {
                 self.warn(
                     complaints,
@@ -271,9 +272,14 @@ impl<'t> Place<'t> {
 
 /// The name that was probably meant: equal but for case, an extension of what was written, or within two edits.
 pub(super) fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    nearest_all(written, names).first().copied()
+}
+
+/// The names that may have been meant, the likeliest first: `igress` is as near to one direction as to the other.
+fn nearest_all<'n>(written: &str, names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
     const EDITS_MAX: usize = 2;
     if written.len() > 64 {
-        return None;
+        return Vec::new();
     }
     let distance = |name: &str| match name {
         // Not worth counting, unless one is the beginning of the other.
@@ -283,11 +289,16 @@ pub(super) fn nearest<'n>(written: &str, names: impl Iterator<Item = &'n str>) -
         _ => edits(&written.to_ascii_lowercase(), &name.to_ascii_lowercase()),
     };
     let allowed = |name: &str| EDITS_MAX.min(name.len().saturating_sub(1) / 2);
-    names
+    let mut near: Vec<_> = names
         .map(|name| (distance(name), name.len().abs_diff(written.len()), name))
         .filter(|(edits, _, name)| *edits <= allowed(name))
-        .min()
-        .map(|(.., name)| name)
+        .collect();
+    near.sort_unstable();
+    let extends = near.first().is_some_and(|(.., name)| name.starts_with(written));
+    let least = near.first().map(|(edits, ..)| *edits);
+    near.retain(|(edits, ..)| Some(*edits) == least);
+    near.truncate(if extends { 1 } else { near.len() });
+    near.into_iter().map(|(.., name)| name).collect()
 }
 
 /// Levenshtein's distance, by bytes.

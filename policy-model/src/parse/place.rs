@@ -294,11 +294,11 @@ fn nearest_all<'n>(written: &str, names: impl Iterator<Item = &'n str>) -> Vec<&
         .filter(|(edits, _, name)| *edits <= allowed(name))
         .collect();
     near.sort_unstable();
-    let extends = near.first().is_some_and(|(.., name)| name.starts_with(written));
-    let least = near.first().map(|(edits, ..)| *edits);
-    near.retain(|(edits, ..)| Some(*edits) == least);
-    near.truncate(if extends { 1 } else { near.len() });
-    near.into_iter().map(|(.., name)| name).collect()
+    let Some((least, _, likeliest)) = near.first().copied() else { return Vec::new() };
+    if likeliest.starts_with(written) {
+        return vec![likeliest];
+    }
+    near.into_iter().take_while(|(edits, ..)| *edits == least).map(|(.., name)| name).collect()
 }
 
 /// Levenshtein's distance, by bytes.

@@ -52,12 +52,8 @@ impl Findings {
     /// `None`: changes of interfaces are heard of as they happen.
     pub(crate) fn set_links(&self, error: Option<String>) {
         let finding = |error| Finding {
-            severity: "warning".into(),
-            subject: "machine".into(),
-            line: 0,
-            field: String::new(),
-            message: format!("an interface that appears is without policy for up to a second: {error}"),
             fix: "nothing to do: interfaces are looked for every second, and hearing is tried again".into(),
+            ..of_machine(format!("an interface that appears is without policy for up to a second: {error}"))
         };
         self.lock().links = error.map(finding).into_iter().collect();
     }

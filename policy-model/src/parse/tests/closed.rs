@@ -211,6 +211,15 @@ fn whole_lists() {
 }
 
 #[test]
+fn a_list_that_may_be_of_either_direction_is_of_both() {
+    check("  endpointSelector: {}\n  igress: [{}]\n", json!({"ingress": [{}], "egress": [{}]}));
+    check(
+        "  endpointSelector: {}\n  egress: [{}]\n  xxgressDeny: [{toEntities: [world]}]\n",
+        json!({"ingressDeny": [{"fromEntities": ["all"]}], "egress": [{}], "egressDeny": [{"toEntities": ["all"]}]}),
+    );
+}
+
+#[test]
 fn default_deny_under_any_reading() {
     let with = |written: &str, expect: Value| {
         let spec = format!("  endpointSelector: {{}}\n  ingress: [{{fromEntities: [all]}}]\n  {written}\n");

@@ -3,7 +3,7 @@
 use crate::fake::{self, Fake};
 use crate::run::{Place, check, no_answer, sluice};
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 pub(crate) const STATUS: &str = r#"{"node":"node-1","version":"0.1.0","revision":7,"mode":"ebpf","ok":true,"findings":[],
 "endpoints":4,"policies":1,"connections":3,"records_lost":0}"#;
@@ -193,18 +193,15 @@ fn no_daemon_is_no_answer() {
 
 #[test]
 fn a_daemon_that_starts_is_waited_for() {
-    let place = Place::new();
-    let socket = place.path("s");
-    let mut waiting = Command::new(env!("CARGO_BIN_EXE_sluice"));
-    let _: &mut Command = waiting.args(["--socket", &socket, "status", "--wait", "60"]).stdout(Stdio::null());
-    let mut waiting = waiting.spawn().unwrap();
-    let fake = Fake::within(place, fake::message(200, STATUS));
-    assert_eq!(waiting.wait().unwrap().code(), Some(0));
-    assert_eq!(fake.question().0, "GET /v1/status");
-
-    let nobody = Place::new();
-    let output = sluice(&["--socket", &nobody.path("s"), "status", "--wait", "1"]);
-    assert_eq!(output.status.code(), Some(2));
+    let hangs_up = String::new();
+    let starting = || Fake::in_turn(vec![hangs_up.clone(), hangs_up.clone(), fake::message(200, STATUS)]);
+    let fake = starting();
+    check("status.txt", 0, &fake.sluice(&["status", "--wait", "60"]));
+    for _asked in 0..3 {
+        assert_eq!(fake.question().0, "GET /v1/status");
+    }
+    assert_eq!(starting().sluice(&["status"]).status.code(), Some(2));
+    assert_eq!(Fake::raw(hangs_up).sluice(&["status", "--wait", "1"]).status.code(), Some(2));
 }
 
 #[test]

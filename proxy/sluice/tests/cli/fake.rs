@@ -22,16 +22,18 @@ impl Fake {
 
     /// Answers every question with these bytes, and hangs up.
     pub(crate) fn raw(answer: String) -> Self {
-        Self::within(Place::new(), answer)
+        Self::in_turn(vec![answer])
     }
 
-    /// Answers from now on at the socket of this place.
-    pub(crate) fn within(place: Place, answer: String) -> Self {
+    /// Answers the first question with the first, and all that follow the last with the last.
+    pub(crate) fn in_turn(answers: Vec<String>) -> Self {
+        let place = Place::new();
         let listener = UnixListener::bind(place.path("s")).unwrap();
         let (sender, questions) = channel();
         // Ends with the process: it waits for connections that do not come.
         drop(std::thread::spawn(move || {
-            for stream in listener.incoming() {
+            let last = answers.last().cloned().into_iter().cycle();
+            for (stream, answer) in listener.incoming().zip(answers.into_iter().chain(last)) {
                 let mut stream = stream.unwrap();
                 let question = read(&stream);
                 let _reader_is_gone = stream.write_all(answer.as_bytes());

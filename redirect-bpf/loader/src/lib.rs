@@ -18,6 +18,7 @@
     reason = "bpf(2) and setsockopt(2) for what no library offers; each block says why it is sound"
 )]
 
+pub mod btf;
 mod error;
 mod interfaces;
 mod links;

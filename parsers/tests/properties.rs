@@ -140,6 +140,15 @@ proptest! {
         prop_assert_eq!(in_head, in_body);
     }
 
+    /// Extensions of chunks that are accepted are those of the grammar, and all of those are.
+    #[test]
+    fn extensions_are_those_of_the_grammar(extension in extension_like(), size in prop::sample::select(vec!["0", "1"])) {
+        let line = format!("{size}{extension}\r\n");
+        let taken = whole_body(BodyLength::Chunked, line.as_bytes(), &[]).is_ok();
+        prop_assert_eq!(whole_body(BodyLength::Chunked, line.as_bytes(), &every_byte(line.as_bytes())).is_ok(), taken);
+        prop_assert_eq!(taken, is_extensions(&extension), "{}", line);
+    }
+
     #[test]
     fn readings_are_those_of_the_model(target in target_like()) {
         prop_assert_eq!(readings(&target).map(BTreeSet::from_iter), model(&target));
@@ -235,6 +244,9 @@ fn body_like() -> impl Strategy<Value = Vec<u8>> {
         "\r",
         ";",
         ";a=b",
+        "=",
+        "\"",
+        "\\",
         " ",
         "\t",
         "hello",
@@ -249,6 +261,14 @@ fn body_like() -> impl Strategy<Value = Vec<u8>> {
         "0\r\nA: b\r\n\r\n",
     ]);
     prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat().into_bytes())
+}
+
+fn extension_like() -> impl Strategy<Value = String> {
+    let piece = prop::sample::select(vec![
+        ";", ";a", "=b", "=\"", "\"", "\"", "\\", " ", "\t", "a", "~", "=", ",", "\0", "\x7f", "\u{e9}",
+        "c=\"d\"",
+    ]);
+    prop::collection::vec(piece, 0..9).prop_map(|pieces| format!(";{}", pieces.concat()))
 }
 
 /// A field line of a name that means nothing, mostly.
@@ -431,6 +451,43 @@ fn readings(target: &str) -> Result<Vec<String>, TargetError> {
     let mut readings = Readings::default();
     readings.read(target)?;
     Ok(readings.iter().map(|reading| String::from_utf8(reading.to_vec()).unwrap()).collect())
+}
+
+/// RFC 9112 section 7.1.1, by recursive descent, on ASCII.
+fn is_extensions(text: &str) -> bool {
+    if text.is_empty() {
+        return true;
+    }
+    let Some(rest) = text.strip_prefix(';') else { return false };
+    let Some(rest) = after_token(blank(rest)) else { return false };
+    let Some(value) = blank(rest).strip_prefix('=') else { return is_more(rest) };
+    let value = blank(value);
+    after_token(value).or_else(|| after_quoted(value)).is_some_and(is_more)
+}
+
+/// Nothing, or whitespace and one more extension.
+fn is_more(rest: &str) -> bool {
+    rest.is_empty() || (blank(rest).starts_with(';') && is_extensions(blank(rest)))
+}
+
+fn blank(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t'])
+}
+
+fn after_token(text: &str) -> Option<&str> {
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c));
+    (rest.len() < text.len()).then_some(rest)
+}
+
+fn after_quoted(text: &str) -> Option<&str> {
+    let mut rest = text.strip_prefix('"')?.chars();
+    loop {
+        match rest.next()? {
+            '"' => return Some(rest.as_str()),
+            '\\' => drop(rest.next().filter(|c| *c == '\t' || (' '..='~').contains(c))?),
+            c => drop(Some(c).filter(|c| *c == '\t' || (' '..='~').contains(c))?),
+        }
+    }
 }
 
 // The model: the rules once more, as plainly as they can be said.

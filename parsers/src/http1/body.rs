@@ -6,10 +6,13 @@
 //!                                             └──────CR─────► EndLf ──► Done
 //! ```
 //!
+//! Chunk extensions (RFC 9112 section 7.1.1): a reader that lets a quoted string run over CRLF would find a request inside
+//! of an allowed body, where the quote is not closed on its line.
+//!
 //! INVARIANT: the state moves byte by byte, so the outcome does not depend on how the body was split.
 
 use super::limits::Limits;
-use super::syntax::{is_text, is_token};
+use super::syntax::{folded, is_text, is_token};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
@@ -25,7 +28,9 @@ pub enum BodyLength {
 pub enum BodyError {
     /// A chunk's data is not followed by CRLF.
     BadChunkEnd,
-    /// A chunk-size line is not 1 to 16 hexadecimal digits within 63 bits and, behind a `;`, printable extensions.
+    /// What follows the `;` of a chunk-size line is not a list of names, each with a token or a closed quoted string as its value.
+    BadChunkExtension,
+    /// A chunk size is not 1 to 16 hexadecimal digits within 63 bits, or its line holds a CR without LF.
     BadChunkSize,
     /// A trailer field is malformed, by the rules of header fields.
     BadTrailer,
@@ -47,10 +52,18 @@ pub enum BodyError {
 #[derive(Clone, Copy, Debug)]
 pub struct Body {
     state: State,
+    of: Of,
     /// Of the chunk-size line, or of the trailer section.
     framing_bytes: usize,
     trailers: usize,
     name: Name,
+}
+
+/// Which message a body belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Request,
+    Response,
 }
 
 /// How far a piece of input went.
@@ -79,7 +92,7 @@ enum Framing {
     DataCr,
     DataLf,
     EndLf,
-    Extension { size: u64 },
+    Extension { size: u64, part: Extension },
     LineStart,
     Name,
     Size { size: u64, digits: u8 },
@@ -88,20 +101,53 @@ enum Framing {
     ValueLf,
 }
 
+/// What of the extensions the next byte belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Extension {
+    /// Of a response: printable bytes of any kind.
+    Any,
+    /// Behind `;`: no byte of the name yet.
+    BeforeName,
+    /// Behind `=`: no byte of the value yet.
+    BeforeValue,
+    /// The whitespace that follows a name.
+    BehindName,
+    /// The whitespace that follows a value.
+    BehindValue,
+    /// Behind the quote that ends a value.
+    Closed,
+    /// Behind the backslash of a quoted pair.
+    Escaped,
+    Name,
+    Quoted,
+    Token,
+}
+
 const CHUNK_START: State = State::Framing(Framing::Size { size: 0, digits: 0 });
 
 /// Sixteen digits are 64 bits.
 const SIZE_DIGITS_MAX: u8 = 16;
 
 impl Body {
+    /// The body of a request.
     pub fn new(length: BodyLength) -> Self {
+        Self::of(Of::Request, length)
+    }
+
+    /// The body of a response. Its chunk extensions may be any printable bytes: it is the server's own client that reads them,
+    /// and nobody is judged by what comes of it.
+    pub fn of_response(length: BodyLength) -> Self {
+        Self::of(Of::Response, length)
+    }
+
+    fn of(of: Of, length: BodyLength) -> Self {
         let state = match length {
             BodyLength::Chunked => CHUNK_START,
             BodyLength::None | BodyLength::Length(0) => State::Done,
             BodyLength::Length(bytes) => State::Length(bytes),
             BodyLength::UntilClose => State::UntilClose,
         };
-        Self { state, framing_bytes: 0, trailers: 0, name: Name::default() }
+        Self { state, of, framing_bytes: 0, trailers: 0, name: Name::default() }
     }
 
     /// Follows `input`. Takes all of it, or up to the body's end.
@@ -201,17 +247,24 @@ impl Body {
                 Framing::LineStart
             }
             (Framing::Size { .. } | Framing::Extension { .. }, b'\n') => return Err(BodyError::BareLf),
-            (Framing::Size { size, digits: 1.. } | Framing::Extension { size }, b'\r') => {
-                Framing::SizeLf { size }
+            (Framing::Size { size, digits: 1.. }, b'\r') => Framing::SizeLf { size },
+            (Framing::Size { size, digits: 1.. }, b';') => {
+                Framing::Extension { size, part: self.extensions() }
             }
-            (Framing::Size { size, digits: 1.. }, b';') => Framing::Extension { size },
             (Framing::Size { size, digits: digits @ 0..SIZE_DIGITS_MAX }, _) => {
                 Framing::Size { size: with_digit(size, byte)?, digits: digits + 1 }
             }
-            // A quoted string hides neither CRLF nor anything else: no byte here means more than its length.
-            (Framing::Extension { size }, b'\t' | b' '..=b'~') => Framing::Extension { size },
+            (Framing::Extension { size, part }, b'\r') if part.may_end() => Framing::SizeLf { size },
+            (Framing::Extension { size, part }, _) => Framing::Extension { size, part: part.next(byte)? },
             _ => return Err(BodyError::BadChunkSize),
         }))
+    }
+
+    fn extensions(&self) -> Extension {
+        match self.of {
+            Of::Request => Extension::BeforeName,
+            Of::Response => Extension::Any,
+        }
     }
 
     fn trailer(&mut self, framing: Framing, byte: u8, limits: &Limits) -> Result<State, BodyError> {
@@ -246,6 +299,35 @@ impl Body {
     }
 }
 
+impl Extension {
+    /// `chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )`, without bytes beyond ASCII. No byte is
+    /// taken for anything but what the grammar has at its place: `CR` ends the line in a quoted string too.
+    fn next(self, byte: u8) -> Result<Self, BodyError> {
+        Ok(match (self, byte) {
+            (Self::Any, b'\t' | b' '..=b'~') => Self::Any,
+            (Self::BeforeName | Self::BeforeValue, b'\t' | b' ') => self,
+            (Self::BeforeName | Self::Name, _) if is_token(byte) => Self::Name,
+            (Self::BeforeValue | Self::Token, _) if is_token(byte) => Self::Token,
+            (Self::BeforeValue, b'"') => Self::Quoted,
+            (Self::Name | Self::BehindName, b'\t' | b' ') => Self::BehindName,
+            (Self::Name | Self::BehindName, b'=') => Self::BeforeValue,
+            (Self::Name | Self::BehindName | Self::Token | Self::Closed | Self::BehindValue, b';') => {
+                Self::BeforeName
+            }
+            (Self::Token | Self::Closed | Self::BehindValue, b'\t' | b' ') => Self::BehindValue,
+            (Self::Quoted, b'"') => Self::Closed,
+            (Self::Quoted, b'\\') => Self::Escaped,
+            (Self::Quoted | Self::Escaped, b'\t' | b' '..=b'~') => Self::Quoted,
+            _ => return Err(BodyError::BadChunkExtension),
+        })
+    }
+
+    /// Whether the line may end here: whitespace is part of the grammar only where something follows it.
+    fn may_end(self) -> bool {
+        matches!(self, Self::Any | Self::Closed | Self::Name | Self::Token)
+    }
+}
+
 /// The size with one more digit, within what a signed 64-bit number holds: backends that count in those would see less.
 fn with_digit(size: u64, byte: u8) -> Result<u64, BodyError> {
     let digit = char::from(byte).to_digit(16).ok_or(BodyError::BadChunkSize)?;
@@ -255,7 +337,7 @@ fn with_digit(size: u64, byte: u8) -> Result<u64, BodyError> {
         .ok_or(BodyError::BadChunkSize)
 }
 
-/// The start of a trailer's name, in lower case and with `-` for `_`, as the most lenient backend would read it.
+/// The start of a trailer's name, as the most lenient backend would read it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Name {
     start: [u8; NAME_BYTES],
@@ -280,7 +362,7 @@ const FORBIDDEN: [&[u8]; 9] = [
 impl Name {
     fn push(&mut self, byte: u8) {
         if let Some(place) = self.start.get_mut(self.len) {
-            *place = if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+            *place = folded(byte);
             self.len += 1;
         }
     }

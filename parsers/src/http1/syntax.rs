@@ -5,6 +5,11 @@ pub(crate) fn is_token(byte: u8) -> bool {
     class(byte) & TOKEN != 0
 }
 
+/// A byte of a field name as gateways that make variables of names (CGI, WSGI) read it, and with `-` for `_`.
+pub(crate) fn folded(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
+}
+
 /// Length of the token at the start; 0 where there is none.
 pub(crate) fn token_len(bytes: &[u8]) -> usize {
     run_of(TOKEN, bytes)

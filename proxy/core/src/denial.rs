@@ -109,6 +109,7 @@ fn answer(reason: Reason) -> Option<Answer> {
         | Reason::UpgradeRefused => Answer::AccessDenied,
         Reason::AmbiguousFieldName
         | Reason::BadChunkEnd
+        | Reason::BadChunkExtension
         | Reason::BadChunkSize
         | Reason::BadConnection
         | Reason::BadContentLength

@@ -39,10 +39,12 @@ macro_rules! reasons {
 }
 
 reasons! {
-    /// A field name reads like one that frames the message once `_` is taken for `-`.
+    /// A field name reads like one that frames the message once all but its letters and digits is taken for `-`.
     AmbiguousFieldName => "ambiguous_field_name",
     /// A chunk's data is not followed by CR LF.
     BadChunkEnd => "bad_chunk_end",
+    /// A chunk extension is not a name, or a name with a token or a closed quoted string as its value.
+    BadChunkExtension => "bad_chunk_extension",
     /// A chunk size is not a plain hexadecimal number that fits.
     BadChunkSize => "bad_chunk_size",
     /// Connection holds an option that is no token, or names a field that frames or routes the message.
@@ -279,6 +281,7 @@ impl Reason {
     fn of_body(error: BodyError) -> Option<Self> {
         Some(match error {
             BodyError::BadChunkEnd => Self::BadChunkEnd,
+            BodyError::BadChunkExtension => Self::BadChunkExtension,
             BodyError::BadChunkSize => Self::BadChunkSize,
             BodyError::BadTrailer => Self::BadTrailer,
             BodyError::BareLf => Self::BareLf,

@@ -3,7 +3,7 @@
 /// Why a head is refused. Each is one deviation; the session turns it into a reason and a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HeadError {
-    /// `Transfer_Encoding` or `Content_Length`: gateways that map names to variables read `_` as `-`.
+    /// `Transfer_Encoding`, `Content.Length`: gateways that map names to variables read all but letters and digits as one.
     AmbiguousFieldName,
     /// A connection option that is no token, or that names a field which frames or routes the message
     /// (`Connection: content-length` makes the next proxy drop what was judged).

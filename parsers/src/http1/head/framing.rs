@@ -3,6 +3,7 @@
 use super::connection::Options;
 use super::error::HeadError;
 use super::field::RawField;
+use crate::http1::syntax::folded;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -75,9 +76,6 @@ fn decimal(digits: &[u8]) -> Option<u64> {
 
 #[cold]
 fn is_framing_in_disguise(name: &[u8]) -> bool {
-    let reads_as = |wanted: &[u8]| {
-        let dashed = name.iter().map(|byte| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() });
-        dashed.eq(wanted.iter().copied())
-    };
+    let reads_as = |wanted: &[u8]| name.iter().copied().map(folded).eq(wanted.iter().copied());
     reads_as(b"content-length") || reads_as(b"transfer-encoding")
 }

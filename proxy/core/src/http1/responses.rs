@@ -72,7 +72,7 @@ impl Http1 {
             exchange.answer = Answer::Begun;
             exchange.record.http.get_or_insert_default().status = message.status;
             let then = if message.persistent { Then::Keep } else { Then::Close };
-            let body = Body::new(message.body);
+            let body = Body::of_response(message.body);
             if body.is_done() {
                 self.response_done(then, link, cx);
             } else {

@@ -28,6 +28,7 @@ fn case(reason: Reason) -> Option<(Setting, Vec<Do>)> {
     Some(match reason {
         Reason::AmbiguousFieldName => field("Content_Length: 1"),
         Reason::BadChunkEnd => body("1\r\nab\r\n"),
+        Reason::BadChunkExtension => body("1;a=\"\r\n"),
         Reason::BadChunkSize => body("-1\r\n"),
         Reason::BadConnection => field("Connection: content-length"),
         Reason::BadContentLength => field("Content-Length: +1"),
@@ -131,6 +132,7 @@ fn bad_requests_are_refused_with_400_and_closed() {
     let bad = [
         Reason::AmbiguousFieldName,
         Reason::BadChunkEnd,
+        Reason::BadChunkExtension,
         Reason::BadChunkSize,
         Reason::BadConnection,
         Reason::BadContentLength,

@@ -206,6 +206,7 @@ impl Daemon {
             revision,
             in_force: None,
             attempt: None,
+            cutting: None,
             reported: reporting,
         };
         publisher.publish().await.context("the first revision can't be brought into force")?;

@@ -27,6 +27,7 @@ pub(crate) struct Kernel {
 enum Command {
     After(oneshot::Sender<Result<(), Failure>>),
     Before(Box<Plan>, oneshot::Sender<Result<(), Failure>>),
+    Cut(oneshot::Sender<Result<Option<Vec<CutFlow>>, Failure>>),
     Interfaces(oneshot::Sender<Result<(), Failure>>),
     Judge(Arc<Snapshot>, oneshot::Sender<Result<Vec<CutFlow>, Failure>>),
 }
@@ -69,9 +70,14 @@ impl Kernel {
         self.ask(|answer| Command::Before(Box::new(plan), answer)).await
     }
 
-    /// Cuts direct flows that must not go on.
+    /// Cuts direct flows that must not go on, the first of them.
     pub(crate) async fn judge(&self, snapshot: Arc<Snapshot>) -> Result<Vec<CutFlow>, Failure> {
         self.ask(|answer| Command::Judge(snapshot, answer)).await
+    }
+
+    /// Cuts the next of them. `None`: none is left.
+    pub(crate) async fn cut(&self) -> Result<Option<Vec<CutFlow>>, Failure> {
+        self.ask(Command::Cut).await
     }
 
     /// The kernel becomes what was planned.
@@ -123,6 +129,7 @@ impl Thread {
         match command {
             Command::After(answer) => drop(answer.send(self.after())),
             Command::Before(plan, answer) => drop(answer.send(self.before(*plan))),
+            Command::Cut(answer) => drop(answer.send(self.redirector.cut_flows().map_err(Failure::from))),
             Command::Interfaces(answer) => drop(answer.send(self.see_to_interfaces())),
             Command::Judge(snapshot, answer) => drop(answer.send(self.judge(&snapshot))),
         }

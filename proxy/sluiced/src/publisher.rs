@@ -52,6 +52,8 @@ pub(crate) struct Publisher {
     pub(crate) in_force: Option<Inputs>,
     /// A change that is not in force yet: it is tried again under its number while its inputs stay.
     pub(crate) attempt: Option<Attempt>,
+    /// The snapshot under which direct flows are still being cut. Nothing waits for it: the kernel refuses their packets already.
+    pub(crate) cutting: Option<Arc<Snapshot>>,
     /// What is reported: the snapshot of the last change that is in force everywhere.
     pub(crate) reported: watch::Sender<Arc<Snapshot>>,
 }
@@ -89,11 +91,16 @@ impl Publisher {
         let mut failed = false;
         loop {
             tokio::select! {
+                biased;
                 changed = self.policies.changed() => if changed.is_err() { return },
                 reload = reloads.recv() => match reload {
                     Some(Reload(config)) => self.reload(*config).await,
                     None => return,
                 },
+                () = std::future::ready(()), if self.cutting.is_some() => {
+                    self.cut_more().await;
+                    continue;
+                }
                 () = tokio::time::sleep(RETRY_EVERY), if failed => {}
             }
             failed = match self.publish().await {
@@ -170,7 +177,7 @@ impl Publisher {
         Ok(attempt)
     }
 
-    async fn bring_into_force(&self, snapshot: &Arc<Snapshot>) -> Result<(), PublishError> {
+    async fn bring_into_force(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), PublishError> {
         let revision = snapshot.revision();
         self.shared.announce(revision);
         // The disk and the kernel are waited for together; the kernel knows nothing of revisions.
@@ -183,11 +190,28 @@ impl Publisher {
         self.shared.notices.send_modify(|notice| notice.revision = revision);
         self.settle(revision).await;
         if let Some(kernel) = &self.kernel {
+            self.cutting = None;
             let cut = kernel.judge(Arc::clone(snapshot)).await?;
             self.record_cut(&cut, snapshot);
             kernel.after().await?;
+            self.cutting = Some(Arc::clone(snapshot));
         }
         Ok(())
+    }
+
+    /// A piece of what is left to be cut: between two of them a change may come.
+    async fn cut_more(&mut self) {
+        let (Some(kernel), Some(snapshot)) = (&self.kernel, self.cutting.take()) else { return };
+        match kernel.cut().await {
+            Ok(None) => {}
+            Ok(Some(cut)) => {
+                self.record_cut(&cut, &snapshot);
+                self.cutting = Some(snapshot);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "connections that policy no longer allows could not be reset")
+            }
+        }
     }
 
     async fn save_revision(&self, revision: u64) -> Result<(), PublishError> {

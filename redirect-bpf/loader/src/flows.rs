@@ -2,9 +2,14 @@
 //!
 //! ```text
 //! tracked ──judged: keep──► tracked
-//!    └─────judged: revoke, redirect──► REVOKED, resets sent ──still talks──► resets sent again
+//!    └─────judged: revoke, redirect──► due ──in turns──► REVOKED, resets sent ──still talks──► resets sent again
 //! any ──silent for its lifetime──► removed
 //! ```
+//!
+//! What must not go on is refused by the programs from the first half of the change on; being cut is to be told of it.
+//!
+//! INVARIANT: openers are served in turns: however many flows one of them has, the others' are cut first to last in as many
+//! turns as they have themselves.
 
 use crate::error::Error;
 use crate::events::{ktime_ns, socket_address};
@@ -19,7 +24,7 @@ use core::net::SocketAddr;
 use policy_model::Flow;
 use policy_model::rule::Protocol;
 use redirect_abi::{FlowKey, FlowState, flow_flags, kind};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap as Answers, VecDeque};
 use std::os::fd::AsFd;
 
 /// A direct flow that was cut because policy no longer lets it pass uninspected.
@@ -46,6 +51,10 @@ const BATCH_ENTRIES: u32 = 4096;
 const SWEEP_BATCHES_MAX: usize = 4;
 /// Revoked flows that are watched for going on; those beyond were reset once.
 const RESETS_MAX: usize = 16_384;
+/// Flows that are cut by one call: some 5 us each, most of it for the resets.
+const CUTS_MAX: usize = 4096;
+/// Answers that are remembered while flows are judged: most of a flood ask the same.
+const ANSWERS_MAX: usize = 4096;
 /// `BPF_EXIST`: what was removed meanwhile is not brought back.
 const UPDATE_ONLY: u64 = 2;
 
@@ -67,8 +76,10 @@ pub(crate) struct Flows {
     cursor: Cursor,
     /// Revoked TCP flows and the packets that they had when resets were last sent.
     reset_at: BTreeMap<FlowKey, u64>,
-    /// Flows of the last judgement that were cut.
+    /// Flows of the last judgement that were cut, and wait for [`Flows::settle`].
     cut: Vec<FlowKey>,
+    /// Flows of the last judgement that are still to be cut, in their order.
+    due: VecDeque<(FlowKey, Fate)>,
 }
 
 impl Flows {
@@ -80,24 +91,48 @@ impl Flows {
             cursor: Cursor::default(),
             reset_at: BTreeMap::new(),
             cut: Vec::new(),
+            due: VecDeque::new(),
         })
     }
 
-    /// Judges every direct flow and cuts those that must not go on.
+    /// Judges every direct flow and cuts the first of those that must not go on.
     pub(crate) fn judge(&mut self, judge: &dyn Fn(&Flow) -> Fate) -> Result<Vec<CutFlow>, Error> {
         self.cut.clear();
-        let mut cut = Vec::new();
+        self.due.clear();
+        let mut answers = Answers::new();
+        let mut due = Vec::new();
         let mut next = Some(Cursor::default());
         while let Some(cursor) = next {
             let (flows, after) = self.batch(cursor)?;
             next = after;
             let now_ns = ktime_ns();
-            for (key, state) in flows.iter().filter(|(key, state)| is_live(key, state, now_ns)) {
-                let fate = judge(&question(key));
-                if fate != Fate::Keep && self.revoke(key, state)? {
-                    self.cut.push(*key);
-                    cut.push(cut_flow(key, fate));
+            for (key, _) in flows.iter().filter(|(key, state)| is_live(key, state, now_ns)) {
+                let question = question(key);
+                if answers.len() >= ANSWERS_MAX {
+                    answers.clear();
                 }
+                let fate = *answers.entry(question).or_insert_with(|| judge(&question));
+                if fate != Fate::Keep {
+                    due.push((*key, fate));
+                }
+            }
+        }
+        self.due = in_turns(due, |(key, _)| key.source);
+        self.cut_due()
+    }
+
+    /// Cuts the next of those that the last judgement refused. `None`: none of them is left.
+    pub(crate) fn cut_more(&mut self) -> Result<Option<Vec<CutFlow>>, Error> {
+        self.settle()?;
+        if self.due.is_empty() { Ok(None) } else { self.cut_due().map(Some) }
+    }
+
+    fn cut_due(&mut self) -> Result<Vec<CutFlow>, Error> {
+        let mut cut = Vec::new();
+        for (key, fate) in self.due.drain(..self.due.len().min(CUTS_MAX)).collect::<Vec<_>>() {
+            if self.revoke(&key)? {
+                self.cut.push(key);
+                cut.push(cut_flow(&key, fate));
             }
         }
         Ok(cut)
@@ -142,7 +177,7 @@ impl Flows {
     }
 
     /// `false`: it ended meanwhile.
-    fn revoke(&mut self, key: &FlowKey, seen: &FlowState) -> Result<bool, Error> {
+    fn revoke(&mut self, key: &FlowKey) -> Result<bool, Error> {
         let failed = || Error::map("revoke a flow in", "CONNTRACK");
         // Read again: since the batch was read the ends may have gone on.
         let state = match self.entries.get(&Raw(*key), 0) {
@@ -158,7 +193,7 @@ impl Flows {
             }
             Err(error) => return Err(failed()(error)),
         }
-        tracing::debug!(flow = ?question(key), packets = seen.packets, "cut");
+        tracing::debug!(flow = ?question(key), packets = state.packets, "cut");
         self.reset(key, &revoked);
         Ok(true)
     }
@@ -211,6 +246,19 @@ impl Flows {
             other => other.map_err(Error::map("remove a flow from", "CONNTRACK")),
         }
     }
+}
+
+/// One of each owner, then the next of each, and so on.
+fn in_turns<T, O: Ord>(all: Vec<T>, owner: impl Fn(&T) -> O) -> VecDeque<T> {
+    let mut turns: BTreeMap<O, usize> = BTreeMap::new();
+    let mut placed: Vec<(usize, T)> = Vec::new();
+    for one in all {
+        let turn = turns.entry(owner(&one)).or_default();
+        placed.push((*turn, one));
+        *turn = turn.saturating_add(1);
+    }
+    placed.sort_by_key(|(turn, _)| *turn);
+    placed.into_iter().map(|(_, one)| one).collect()
 }
 
 /// Whether the flow is one that policy is to be asked about again.
@@ -304,6 +352,15 @@ mod tests {
             assert!(!is_live(&KEY, &FlowState { flags: settled, ..STATE }, now_ns));
         }
         assert!(is_live(&KEY, &FlowState { flags: flow_flags::FIN_SOURCE, ..STATE }, now_ns));
+    }
+
+    /// 120,000 flows of one opener hold up nobody else's.
+    #[test]
+    fn every_opener_has_its_turn() {
+        let mut all = vec![('a', 0); 120_000];
+        all.extend([('b', 1), ('c', 1), ('b', 2)]);
+        let turns: Vec<_> = in_turns(all, |(owner, _)| *owner).into_iter().take(6).collect();
+        assert_eq!(turns, [('a', 0), ('b', 1), ('c', 1), ('a', 0), ('b', 2), ('a', 0)]);
     }
 
     #[test]

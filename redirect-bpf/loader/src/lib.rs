@@ -3,10 +3,11 @@
 //! One change, in the order that [`Redirector`] has it from its caller:
 //!
 //! ```text
-//! apply_before   policy maps: the stricter of old and new; then addresses and endpoints; then new interfaces
+//! apply_before   policy maps: the stricter of old and new; then addresses and endpoints; the epoch; then new interfaces
 //!     (the caller publishes the snapshot)
-//! judge_flows    what must not go on is cut
+//! judge_flows    what must not go on is cut, the first of it
 //! apply_after    interfaces, endpoints and addresses that are gone; policy maps: the new ones; the epoch
+//! cut_flows      the rest, until there is none
 //! ```
 //! Between changes interfaces come and go: [`Links`] tells when, [`Redirector::see_to_interfaces`] does what is to be done.
 //!

@@ -107,13 +107,22 @@ impl Redirector {
         self.next = Some(Arc::clone(&plan));
         let wanted = self.entries(&plan);
         self.maps.set_entries(&wanted.over(&self.maps.entries))?;
+        // What is denied from now on stops now, in both directions: flows are judged again by the programs, packet by packet,
+        // and nobody has to be cut for it.
+        self.maps.bump_epoch()?;
         self.attach_missing(&interfaces_of([&*plan]))?;
         Ok(Pending { plan })
     }
 
     /// Judges every direct flow that conntrack knows, cuts those that must not go on (RST to both ends of TCP), returns them.
+    /// Of very many only the first: the programs refuse all of them already, and [`Redirector::cut_flows`] cuts the next.
     pub fn judge_flows(&mut self, judge: &dyn Fn(&Flow) -> Fate) -> Result<Vec<CutFlow>, Error> {
         self.flows.judge(judge)
+    }
+
+    /// Cuts the next of the flows that must not go on, in turns by who opened them, and returns them. `None`: all are cut.
+    pub fn cut_flows(&mut self) -> Result<Option<Vec<CutFlow>>, Error> {
+        self.flows.cut_more()
     }
 
     /// Kernel state becomes the new plan; what is stale is removed; the epoch is bumped.

@@ -234,6 +234,59 @@ fn replies_stop_even_if_nobody_cuts_their_flow() {
     }
 }
 
+/// From the first half of the change on: judging flows may take its time.
+#[test]
+#[ignore = "needs root"]
+fn replies_stop_before_any_flow_is_judged() {
+    for rules in [&[][..], &[(1, Some((UDP, 53)), REDIRECT)]] {
+        let node = Node::with_pods(2);
+        let mut redirector = start(&node);
+        for (to, from) in addresses(0, 53).into_iter().zip(addresses(1, 4000)) {
+            apply(&node, &mut redirector, plan(2, &[(0, &[(1, Some((UDP, 53)), ALLOW)]), (1, &[])]));
+            let (server, client) = (datagrams(&node, 0, to), datagrams(&node, 1, from));
+            assert!(reaches(&client, &server));
+            assert!(reaches(&server, &client));
+            let pending = node.run(|| redirector.apply_before(plan(2, &[(0, rules), (1, &[])]))).unwrap();
+            assert!(!reaches(&server, &client), "{rules:?}");
+            assert!(!reaches(&client, &server), "{rules:?}");
+            node.run(|| redirector.apply_after(pending)).unwrap();
+        }
+    }
+}
+
+/// Thousands of one pod's flows are cut in pieces, and no neighbour waits for them.
+#[test]
+#[ignore = "needs root"]
+fn a_flood_of_flows_holds_up_nobody_s_cut() {
+    const FLOOD: u16 = 10_000;
+    let node = Node::with_pods(2);
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(2, &[]));
+    let mut conntrack = conntrack(&node);
+    for port in 0..FLOOD {
+        let mut key = [0_u8; 40];
+        key[..16].fill(9);
+        (key[32], key[33], key[36]) = (port.to_be_bytes()[0], port.to_be_bytes()[1], UDP);
+        let mut state = [0_u8; 32];
+        state[..8].copy_from_slice(&u64::MAX.to_ne_bytes());
+        conntrack.insert(key, state, 0).unwrap();
+    }
+    let [to, _] = addresses(0, PORT);
+    let (near, far) = pair(&node, 1, 0, to);
+    let pending = node.run(|| redirector.apply_before(plan(2, &[(0, &[])]))).unwrap();
+    let first = node.run(|| redirector.judge_flows(&|_| Fate::Revoke)).unwrap();
+    node.run(|| redirector.apply_after(pending)).unwrap();
+    assert!(first.len() < usize::from(FLOOD), "{}", first.len());
+    assert!(first.iter().take(4).any(|cut| cut.server == to), "the neighbour is among the first");
+    assert_reset(&near);
+    assert_reset(&far);
+    let mut cut = first.len();
+    while let Some(more) = node.run(|| redirector.cut_flows()).unwrap() {
+        cut += more.len();
+    }
+    assert_eq!(cut, usize::from(FLOOD) + 1);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn a_new_pod_is_known_to_policies_before_its_address_is() {

@@ -18,6 +18,13 @@ pub enum PortRules {
 }
 
 impl PortRules {
+    pub(crate) fn first(&self) -> Option<&RuleRef> {
+        match self {
+            Self::Http(rules) => rules.rules().first(),
+            Self::Unjudgeable(rule) => Some(rule),
+        }
+    }
+
     /// The rule that allows, or why none does and which came nearest.
     pub(crate) fn judge(&self, request: &Request<'_>) -> Result<&RuleRef, (DenyReason, Option<&RuleRef>)> {
         match self {

@@ -171,6 +171,23 @@ impl Connection {
         }
     }
 
+    /// What keeps a connection from passing uninspected: the direction that decided, and its rule where there is one (of
+    /// those that ask for inspection the first). `None`: nothing does.
+    pub fn restriction(&self) -> Option<(Direction, Option<RuleRef>)> {
+        use PortVerdict as Port;
+        match (self.admission(), &self.egress, &self.ingress) {
+            (Admission::Allow(_permit), _, _) => None,
+            (Admission::Deny(direction, denial), _, _) => Some((direction, denial.rule)),
+            (Admission::Inspect, _, Port::Inspect(rules)) => {
+                Some((Direction::Ingress, rules.first().cloned()))
+            }
+            (Admission::Inspect, Port::Inspect(rules), _) => {
+                Some((Direction::Egress, rules.first().cloned()))
+            }
+            (Admission::Inspect, _, _) => None,
+        }
+    }
+
     /// Judges one reading of one request: both halves must allow. Allocates nothing.
     ///
     /// The direction of an allowed request is that of the half that looked deepest; between equals the destination's

@@ -27,6 +27,20 @@ impl Stage {
         SocketAddr::new(self.node.pod(pod).spec.address(family), port)
     }
 
+    /// Waits for the record of a cut flow of the tiefighter: the direction that decided, and its rule.
+    fn wait_for_cut(&self, reason: &str, family: Family, direction: &str, rule: Option<&str>) {
+        let tiefighter = self.node.pod("tiefighter").spec.address(family).to_string();
+        let is_it = |flow: &serde_json::Value| {
+            flow["verdict"] == "ended"
+                && flow["reason"] == reason
+                && flow["source"]["address"] == tiefighter
+                && flow["direction"] == direction
+                && flow["rule"].as_str() == rule
+        };
+        let recorded = |daemon: &Daemon| daemon.flows().unwrap().iter().any(is_it);
+        self.daemon.wait_until(&format!("{tiefighter}: {reason} {direction} {rule:?}"), recorded).unwrap();
+    }
+
     fn connect(&self, from: &str, to: SocketAddr) -> io::Result<TcpStream> {
         let stream =
             self.node.pod(from).namespace.run(move || TcpStream::connect_timeout(&to, WAIT)).unwrap()?;
@@ -60,6 +74,7 @@ fn a_revoked_tcp_connection_is_reset_at_both_ends() {
         let _revision = stage.daemon.apply("rule1.yaml", CLOSED).unwrap();
         let error = stream.read(&mut [0; 1]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{family:?}");
+        stage.wait_for_cut("revoked", family, "ingress", None);
         let server = &stage.node.pod("deathstar-1").namespace;
         let left =
             server.command("ss").args(["-Htn", "state", "established", "sport", "=", ":7"]).output().unwrap();
@@ -106,8 +121,30 @@ fn egress_policy_revokes_too() {
         let _revision = stage.daemon.apply("rule2.yaml", &tiefighter_egress("[{}]")).unwrap();
         let error = stream.read(&mut [0; 1]).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{family:?}");
+        stage.wait_for_cut("revoked", family, "egress", None);
         assert!(stage.connect("tiefighter", stage.address("deathstar-1", family, 7)).is_err());
         let _revision = stage.daemon.remove("rule2.yaml").unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_record_of_a_cut_connection_names_the_rule() {
+    let stage = start();
+    let _arrivals = echo::tcp(&stage.node.pod("deathstar-1").namespace, 80).unwrap();
+    let deny = CLOSED.replace("ingress: [{}]", "ingressDeny: [{toPorts: [{ports: [{port: \"80\"}]}]}]");
+    let inspect = empire_may_ask("[{method: POST}]");
+    for family in Family::BOTH {
+        for (policy, reason, rule) in [
+            (&deny, "revoked", "default/rule1: spec.ingressDeny[0].toPorts[0]"),
+            (&inspect, "redirect_required", "default/rule1: spec.ingress[0].toPorts[0].rules.http[0]"),
+        ] {
+            let mut stream = stage.connect("tiefighter", stage.address("deathstar-1", family, 80)).unwrap();
+            echoes(&mut stream).unwrap();
+            let _revision = stage.daemon.apply("rule1.yaml", policy).unwrap();
+            stage.wait_for_cut(reason, family, "ingress", Some(rule));
+            let _revision = stage.daemon.remove("rule1.yaml").unwrap();
+        }
     }
 }
 

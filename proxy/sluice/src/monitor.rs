@@ -71,7 +71,7 @@ fn words(flow: &FlowView) -> String {
         time(&flow.time),
         flow.kind,
         flow.direction,
-        party(&flow.source),
+        source(flow),
         party(&flow.destination),
         verdict,
     );
@@ -88,6 +88,14 @@ fn time(rfc3339: &str) -> String {
     match rfc3339.trim_end_matches('Z').split_once('.') {
         Some((seconds, fraction)) => format!("{seconds}.{}Z", fraction.get(..3).unwrap_or(fraction)),
         None => rfc3339.to_owned(),
+    }
+}
+
+/// Who sent it, and in whose name where that is another's.
+fn source(flow: &FlowView) -> String {
+    match flow.reason.as_deref() {
+        Some("spoofed_source") => format!("{} as {}", party(&flow.source), flow.source.address),
+        Some(_) | None => party(&flow.source),
     }
 }
 
@@ -169,6 +177,14 @@ mod tests {
              denied no_http_rule      HTTP/1.1 PUT http://deathstar/v1/exhaust-port => 403 0.3ms \
              [default/rule1: spec.ingress[0].toPorts[0].rules.http[0]]"
         );
+    }
+
+    #[test]
+    fn a_forged_source_is_told_beside_its_sender() {
+        let source =
+            FlowParty { endpoint: Some("default/evil".into()), address: "10.0.0.9".into(), ..flow().source };
+        let drop = FlowView { reason: Some("spoofed_source".into()), source, ..flow() };
+        assert!(words(&drop).contains(" default/evil:41234 (27301) as 10.0.0.9 -> "), "{}", words(&drop));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod view;
 
 pub(crate) use filter::FlowFilter;
 pub(crate) use handoff::{Bells, Handoff, Producer, handoff};
-pub(crate) use l4::{L4Outcome, L4Record};
+pub(crate) use l4::{Judged, L4Outcome, L4Record};
 pub(crate) use lost::Lost;
 
 use policy_model::Snapshot;
@@ -230,10 +230,11 @@ mod tests {
             unix_ns: n,
             source: "10.0.0.1:1".parse().unwrap(),
             destination: "10.0.0.2:80".parse().unwrap(),
-            identities: None,
+            judged: None,
             protocol: 6,
             direction: policy_model::snapshot::Direction::Ingress,
             outcome: L4Outcome::Dropped("policy"),
+            rule: None,
             revision: 1,
             count: n,
         }

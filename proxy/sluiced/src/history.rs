@@ -79,10 +79,11 @@ mod tests {
             unix_ns: count,
             source: "10.0.0.1:1".parse().unwrap(),
             destination: "10.0.0.2:80".parse().unwrap(),
-            identities: None,
+            judged: None,
             protocol: 6,
             direction: Direction::Ingress,
             outcome: if count.is_multiple_of(3) { L4Outcome::Allowed } else { L4Outcome::Dropped("policy") },
+            rule: None,
             revision: 1,
             count,
         }

@@ -4,7 +4,7 @@
 //! The kernel's verdicts are read on the main thread, when there are some.
 
 use crate::findings::Findings;
-use crate::flows::{L4Outcome, L4Record};
+use crate::flows::{Judged, L4Outcome, L4Record};
 use crate::metrics::Metrics;
 use crate::shared::Shared;
 use policy_model::Snapshot;
@@ -209,10 +209,15 @@ fn record(event: &KernelEvent, revision: u64) -> L4Record {
         unix_ns: event.unix_ns,
         source: event.source,
         destination: event.destination,
-        identities: Some((event.source_identity, event.destination_identity)),
+        judged: Some(Judged {
+            sender: event.sender,
+            source_identity: event.source_identity,
+            destination_identity: event.destination_identity,
+        }),
         protocol: event.protocol,
         direction: event.direction,
         outcome: event.drop.map_or(L4Outcome::Allowed, |reason| L4Outcome::Dropped(reason.name())),
+        rule: None,
         revision,
         count: event.count,
     }

@@ -243,14 +243,17 @@ impl Publisher {
     fn record_cut(&self, cut: &[CutFlow], snapshot: &Snapshot) {
         let records = cut.iter().map(|flow| {
             let reason = if flow.redirect_required { Reason::RedirectRequired } else { Reason::Revoked };
+            let (direction, rule) =
+                snapshot.connection(&flow.question()).restriction().unwrap_or((Direction::Ingress, None));
             L4Record {
                 unix_ns: crate::clock::unix_ns(),
                 source: flow.client,
                 destination: flow.server,
-                identities: None,
+                judged: None,
                 protocol: flow.protocol.0,
-                direction: Direction::Ingress,
+                direction,
                 outcome: L4Outcome::Cut(reason.name()),
+                rule,
                 revision: snapshot.revision(),
                 count: 1,
             }

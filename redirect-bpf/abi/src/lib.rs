@@ -5,8 +5,8 @@
 //! INVARIANT: a change of any layout or meaning changes [`SCHEMA`], which names the directory of pins.
 #![no_std]
 
-/// Names the pin directory: `/sys/fs/bpf/sluice/v1`.
-pub const SCHEMA: &str = "v1";
+/// Names the pin directory: `/sys/fs/bpf/sluice/v2`.
+pub const SCHEMA: &str = "v2";
 
 pub type Address = [u8; 16];
 
@@ -186,6 +186,7 @@ pub struct FragmentValue {
 pub struct Event {
     /// bpf_ktime_get_ns.
     pub time_ns: u64,
+    /// Whose policy decided.
     pub endpoint: u32,
     pub source_identity: u32,
     pub destination_identity: u32,
@@ -203,7 +204,8 @@ pub struct Event {
     pub reason: u8,
     /// Equal events that this one stands for (retransmissions of one SYN are one event).
     pub count: u32,
-    pub ifindex: u32,
+    /// The id of the endpoint whose interface the packet came from, whatever source it bears; 0: from no endpoint.
+    pub sender: u32,
 }
 
 /// Key of AGGREGATES: equal keys are one event, see [`Event::count`].
@@ -211,6 +213,8 @@ pub struct Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AggregateKey {
     pub flow: FlowKey,
+    /// As in [`Event::sender`]: two that forge one address are two senders.
+    pub sender: u32,
     /// One of [`verdict`].
     pub verdict: u8,
     /// One of [`reason`]; 0 for new connections.
@@ -279,7 +283,7 @@ const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<FlowState>() == 32);
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 const _: () = assert!(size_of::<FragmentValue>() == 8);
-const _: () = assert!(size_of::<AggregateKey>() == 44);
+const _: () = assert!(size_of::<AggregateKey>() == 48);
 const _: () = assert!(size_of::<Aggregate>() == 16);
 const _: () = assert!(size_of::<Event>() == 72);
 const _: () = assert!(size_of::<Settings>() == 8);

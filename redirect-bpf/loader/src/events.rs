@@ -20,6 +20,8 @@ pub struct KernelEvent {
     pub destination: SocketAddr,
     pub source_identity: u32,
     pub destination_identity: u32,
+    /// The id of the endpoint whose interface the packet came from, whatever source it bears. `None`: from no endpoint.
+    pub sender: Option<u16>,
     pub protocol: u8,
     pub direction: Direction,
     /// `None`: a new direct connection was allowed.
@@ -152,6 +154,7 @@ fn kernel_event(event: &Event, boot_ns: u64) -> KernelEvent {
         destination: socket_address(event.destination, event.destination_port),
         source_identity: event.source_identity,
         destination_identity: event.destination_identity,
+        sender: u16::try_from(event.sender).ok().filter(|id| *id != 0),
         protocol: event.protocol,
         direction: if event.direction == direction::EGRESS { Direction::Egress } else { Direction::Ingress },
         drop: DropReason::of(event.reason),
@@ -198,7 +201,7 @@ mod tests {
         verdict: redirect_abi::verdict::DENY,
         reason: reason::POLICY,
         count: 3,
-        ifindex: 9,
+        sender: 7,
     };
 
     #[test]
@@ -216,7 +219,8 @@ mod tests {
         let told = kernel_event(&EVENT, 1_000);
         assert_eq!(told.source, "10.0.0.1:40000".parse().unwrap());
         assert_eq!(told.destination, "10.0.0.2:80".parse().unwrap());
-        assert_eq!((told.unix_ns, told.count), (1_005, 3));
+        assert_eq!((told.unix_ns, told.count, told.sender), (1_005, 3, Some(7)));
+        assert_eq!(kernel_event(&Event { sender: 0, ..EVENT }, 0).sender, None);
         assert_eq!((told.direction, told.drop), (Direction::Ingress, Some(DropReason::Policy)));
     }
 

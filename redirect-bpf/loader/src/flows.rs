@@ -37,6 +37,18 @@ pub struct CutFlow {
     pub redirect_required: bool,
 }
 
+impl CutFlow {
+    /// What policy was asked about it.
+    pub fn question(&self) -> Flow {
+        Flow {
+            source: self.client.ip(),
+            destination: self.server.ip(),
+            port: self.server.port(),
+            protocol: self.protocol,
+        }
+    }
+}
+
 /// What a direct flow may do under the new snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {

@@ -222,8 +222,8 @@ mod tests {
     #[test]
     fn pins_are_named_by_schema_interface_and_program() {
         let pins = Pins::below(Path::new("/sys/fs/bpf"));
-        assert_eq!(pins.map("POLICIES"), Path::new("/sys/fs/bpf/sluice/v1/maps/POLICIES"));
+        assert_eq!(pins.map("POLICIES"), Path::new("/sys/fs/bpf/sluice/v2/maps/POLICIES"));
         let link = pins.interface_link("eth0.1", "from_endpoint");
-        assert_eq!(link, Path::new("/sys/fs/bpf/sluice/v1/links/eth0%2e1:from_endpoint"));
+        assert_eq!(link, Path::new("/sys/fs/bpf/sluice/v2/links/eth0%2e1:from_endpoint"));
     }
 }

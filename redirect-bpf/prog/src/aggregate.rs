@@ -10,8 +10,8 @@ use crate::verdict::Report;
 pub const WINDOW_NS: u64 = 10_000_000_000;
 
 #[inline(always)]
-pub fn key(packet: &Packet, report: &Report, verdict: u8, reason: u8) -> AggregateKey {
-    AggregateKey { flow: packet.flow, verdict, reason, direction: report.direction, pad: 0 }
+pub fn key(packet: &Packet, report: &Report, sender: u32, verdict: u8, reason: u8) -> AggregateKey {
+    AggregateKey { flow: packet.flow, sender, verdict, reason, direction: report.direction, pad: 0 }
 }
 
 /// What is kept of an event that stands for one occurrence.

@@ -23,7 +23,7 @@ pub(crate) fn from_endpoint(context: TcContext) -> i32 {
     let Some(Scratch { packet, report }) = Scratch::of(Hook::FromEndpoint) else { return TC_ACT_SHOT };
     let arrival = arrival(&context);
     let decision = from_endpoint::judge(&Maps, &Frame(&context), &arrival, packet, report);
-    act(&context, &arrival, decision, packet, report)
+    act(&context, arrival.ifindex, decision, packet, report)
 }
 
 /// On the node's end of an endpoint's interface, TCX egress.
@@ -32,16 +32,17 @@ pub(crate) fn to_endpoint(context: TcContext) -> i32 {
     let Some(Scratch { packet, report }) = Scratch::of(Hook::ToEndpoint) else { return TC_ACT_SHOT };
     let arrival = arrival(&context);
     let decision = to_endpoint::judge(&Maps, &Frame(&context), &arrival, packet, report);
-    act(&context, &arrival, decision, packet, report)
+    act(&context, arrival.ingress_ifindex, decision, packet, report)
 }
 
+/// `came_from`: the interface that the packet entered the node by.
 #[inline(always)]
-fn act(context: &TcContext, arrival: &Arrival, decision: Decision, packet: &Packet, report: &Report) -> i32 {
+fn act(context: &TcContext, came_from: u32, decision: Decision, packet: &Packet, report: &Report) -> i32 {
     match report.opened {
         Opened::Nothing => {}
         Opened::Direct => {
             count(counter::ALLOWED_FLOWS);
-            events::tell(packet, report, arrival.ifindex, verdict::ALLOW, 0);
+            events::tell(packet, report, came_from, verdict::ALLOW, 0);
         }
         Opened::Redirected => count(counter::REDIRECTED),
     }
@@ -56,16 +57,16 @@ fn act(context: &TcContext, arrival: &Arrival, decision: Decision, packet: &Pack
             TC_ACT_OK
         }
         Err(reason) => {
-            drop_for(packet, report, arrival.ifindex, reason);
+            drop_for(packet, report, came_from, reason);
             TC_ACT_SHOT
         }
     }
 }
 
 #[inline(always)]
-fn drop_for(packet: &Packet, report: &Report, ifindex: u32, reason: Reason) {
+fn drop_for(packet: &Packet, report: &Report, came_from: u32, reason: Reason) {
     count(u32::from(reason as u8));
-    events::tell(packet, report, ifindex, verdict::DENY, reason as u8);
+    events::tell(packet, report, came_from, verdict::DENY, reason as u8);
 }
 
 struct Frame<'a>(&'a TcContext);

@@ -71,7 +71,10 @@ fn a_spoofed_source_is_dropped() {
             raw::packet(tiefighters.ip(), server.ip(), UDP, &raw::udp(tiefighters, server, b"stolen"));
         raw::send(stage.pod("xwing"), server.ip(), stolen.clone());
         stage.wait_for_drop("spoofed_source", nobodys);
-        stage.wait_for_drop("spoofed_source", tiefighters.ip());
+        let record = stage.drop_record("spoofed_source", tiefighters.ip());
+        // Whoever sent it is named, not the victim.
+        assert_eq!(record["source"]["endpoint"], "default/xwing", "{record}");
+        assert_eq!(record["source"]["identity"], stage.identity("xwing"), "{record}");
         // The same packet from its owner arrives, behind everything that was sent before.
         raw::send(stage.pod("tiefighter"), server.ip(), stolen);
         stage.daemon.wait_until("it arrives", |_| clients(&arrivals).contains(&tiefighters.ip())).unwrap();

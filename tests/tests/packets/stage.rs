@@ -67,6 +67,11 @@ impl Stage {
 
     /// Waits until a drop is recorded: why, and from where.
     pub(crate) fn wait_for_drop(&self, reason: &str, source: IpAddr) {
+        let _record = self.drop_record(reason, source);
+    }
+
+    /// As [`Stage::wait_for_drop`]: the record.
+    pub(crate) fn drop_record(&self, reason: &str, source: IpAddr) -> serde_json::Value {
         let is_it = |flow: &serde_json::Value| {
             flow["verdict"] == "dropped"
                 && flow["reason"] == reason
@@ -74,6 +79,12 @@ impl Stage {
         };
         let recorded = |daemon: &Daemon| daemon.flows().unwrap().iter().any(is_it);
         self.daemon.wait_until(&format!("{source}: {reason}"), recorded).unwrap();
+        self.daemon.flows().unwrap().into_iter().find(is_it).unwrap()
+    }
+
+    pub(crate) fn identity(&self, pod: &str) -> serde_json::Value {
+        let shown = self.daemon.sluice(&["endpoint", "get", pod, "-o", "json"]).unwrap();
+        serde_json::from_str::<serde_json::Value>(&shown).unwrap()["identity"].clone()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::identity::IdentityId;
 use crate::inputs::EndpointInputs;
 use crate::labels::Label;
 use crate::rule::*;
+use crate::snapshot::{Direction, Flow};
 use fixture::*;
 use std::collections::BTreeMap;
 
@@ -46,6 +47,26 @@ fn star_wars_l7() {
     check_http(&snapshot, TIEFIGHTER, "PUT", "/v1/exhaust-port", &format!("deny no_http_rule {rule}"));
     check_http(&snapshot, TIEFIGHTER, "POST", "/v1/request-landing?x", &format!("deny no_http_rule {rule}"));
     check_http(&snapshot, TIEFIGHTER, "post", "/v1/request-landing", &format!("deny no_http_rule {rule}"));
+}
+
+#[test]
+fn what_cuts_a_connection_is_named() {
+    let rule = policy("rule1", vec![deathstar(vec![entry(peers("org=empire"), tcp(80, landing()))])]);
+    let snapshot = world(vec![rule]);
+    let restriction = |source: &str| {
+        let flow = Flow {
+            source: source.parse().unwrap(),
+            destination: DEATHSTAR.parse().unwrap(),
+            port: 80,
+            protocol: Protocol::TCP,
+        };
+        let restriction = snapshot.connection(&flow).restriction();
+        restriction.map(|(direction, rule)| (direction, rule.map(|rule| rule.to_string())))
+    };
+    let inspecting = "default/rule1: spec.ingress[0].toPorts[0].rules.http[0]";
+    assert_eq!(restriction(TIEFIGHTER), Some((Direction::Ingress, Some(inspecting.into()))));
+    assert_eq!(restriction(XWING), Some((Direction::Ingress, None)));
+    assert_eq!(restriction(NODE), None);
 }
 
 #[test]

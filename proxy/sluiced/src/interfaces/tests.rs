@@ -55,7 +55,7 @@ async fn comes_and_goes(node: &Node, places: &Places) {
     kernel.after().await.unwrap();
     assert!(findings.is_missing(&interface));
     let pins = ["from_endpoint", "to_endpoint"]
-        .map(|program| places.pins.join(format!("sluice/v1/links/{interface}:{program}")));
+        .map(|program| places.pins.join(format!("sluice/v2/links/{interface}:{program}")));
     for _again in 0..3 {
         node.connect(spec, &node.pods[0].namespace).unwrap();
         wait_until(|| !findings.is_missing(&interface)).await;

@@ -22,7 +22,7 @@ pub(crate) fn apply(node: &Node, redirector: &mut Redirector, plan: Plan) {
 }
 
 pub(crate) fn links(node: &Node) -> Vec<String> {
-    let entries = fs::read_dir(node.pins().join("v1/links")).unwrap();
+    let entries = fs::read_dir(node.pins().join(redirect_abi::SCHEMA).join("links")).unwrap();
     let mut names: Vec<String> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
@@ -125,7 +125,7 @@ fn what_another_version_left_runs_until_the_first_change() {
     let mut old = start(&node);
     apply(&node, &mut old, plan(1, &[]));
     drop(old);
-    let (old_pins, pins) = (node.pins().join("v0"), node.pins().join("v1"));
+    let (old_pins, pins) = (node.pins().join("v0"), node.pins().join(redirect_abi::SCHEMA));
     fs::rename(&pins, &old_pins).unwrap();
     let mut new = start(&node);
     assert!(old_pins.join("links/lxc0:from_endpoint").exists());
@@ -277,7 +277,7 @@ fn bpffs_is_mounted_where_it_is_missing_and_unmounted_by_uninstall() {
         while unmount(BPFFS_DEFAULT, UnmountFlags::DETACH).is_ok() {}
         assert!(fs::create_dir(Path::new(BPFFS_DEFAULT).join("sluice")).is_err(), "no BPF file system");
         drop(Redirector::start(settings.clone()).unwrap());
-        assert!(Path::new(BPFFS_DEFAULT).join("sluice/v1/maps/POLICIES").exists());
+        assert!(Path::new(BPFFS_DEFAULT).join("sluice/v2/maps/POLICIES").exists());
         uninstall(&settings).unwrap()
     });
     assert_eq!(undone.last().map(String::as_str), Some("unmounted /sys/fs/bpf"), "{undone:#?}");

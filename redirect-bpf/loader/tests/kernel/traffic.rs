@@ -401,7 +401,8 @@ fn a_sweep_collects_what_has_been_silent_for_its_lifetime() {
 }
 
 fn conntrack(node: &Node) -> aya::maps::HashMap<aya::maps::MapData, [u8; 40], [u8; 32]> {
-    let data = aya::maps::MapData::from_pin(node.pins().join("v1/maps/CONNTRACK")).unwrap();
+    let data =
+        aya::maps::MapData::from_pin(node.pins().join(redirect_abi::SCHEMA).join("maps/CONNTRACK")).unwrap();
     aya::maps::Map::from_map_data(data).unwrap().try_into().unwrap()
 }
 

@@ -38,13 +38,16 @@ fn a_clock_that_steps_back_tells_nothing() {
 }
 
 #[test]
-fn keys_tell_flow_verdict_and_reason_apart() {
-    let key_of = |packet, verdict, reason| key(&packet, &Report::default(), verdict, reason);
+fn keys_tell_flow_sender_verdict_and_reason_apart() {
+    let of_sender =
+        |sender, packet, verdict, reason| key(&packet, &Report::default(), sender, verdict, reason);
+    let key_of = |packet, verdict, reason| of_sender(7, packet, verdict, reason);
     let base = key_of(syn(1), verdict::DENY, 1);
     assert_eq!(base, key_of(syn(2), verdict::DENY, 1));
     assert_ne!(base, key_of(syn(1), verdict::ALLOW, 1));
     assert_ne!(base, key_of(syn(1), verdict::DENY, 2));
     assert_ne!(base, key_of(Packet::EMPTY, verdict::DENY, 1));
+    assert_ne!(base, of_sender(8, syn(1), verdict::DENY, 1));
 }
 
 fn syn(sequence: u32) -> Packet {

@@ -14,6 +14,7 @@ const LIMITS: Limits = Limits {
     http: Http {
         head_bytes_max: 64 * 1024,
         fields_max: 200,
+        path_bytes_max: 8192,
         chunk_line_bytes_max: 4096,
         trailer_bytes_max: 16 * 1024,
     },

@@ -3,8 +3,13 @@
 use parsers::http1::Limits;
 
 /// The node's defaults.
-pub const LIMITS: Limits =
-    Limits { head_bytes_max: 65_536, fields_max: 200, chunk_line_bytes_max: 4096, trailer_bytes_max: 16_384 };
+pub const LIMITS: Limits = Limits {
+    head_bytes_max: 65_536,
+    fields_max: 200,
+    path_bytes_max: 8192,
+    chunk_line_bytes_max: 4096,
+    trailer_bytes_max: 16_384,
+};
 
 /// What a load generator sends: 50 bytes.
 pub const REQUEST_ONE_FIELD: &[u8] = b"GET /v1/request-landing HTTP/1.1\r\nHost: deaths\r\n\r\n";

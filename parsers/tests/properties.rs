@@ -11,8 +11,13 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::collections::BTreeSet;
 
-const LIMITS: Limits =
-    Limits { head_bytes_max: 1024, fields_max: 12, chunk_line_bytes_max: 32, trailer_bytes_max: 128 };
+const LIMITS: Limits = Limits {
+    head_bytes_max: 1024,
+    fields_max: 12,
+    path_bytes_max: 8192,
+    chunk_line_bytes_max: 32,
+    trailer_bytes_max: 128,
+};
 
 proptest! {
     #![proptest_config(config())]
@@ -282,7 +287,8 @@ fn field_like() -> impl Strategy<Value = Vec<u8>> {
 fn target_like() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "/", "/", "a", "b", ".", "..", "%2e", "%2f", "%2F", "%5c", "\\", ";", ";x", "%41", "%20", "%25",
-        "%00", "%", "?", "?a=/../", "%2", "%3b", "34", "2f",
+        "%00", "%", "?", "?a=/../", "%2", "%3b", "34", "2f", "%3f", "%3F", "%23", "%20", "%c0", "%e0", "%80",
+        "@", "%0a",
     ]);
     prop::collection::vec(piece, 0..9).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
@@ -449,7 +455,7 @@ fn is_offer(option: &str) -> bool {
 
 fn readings(target: &str) -> Result<Vec<String>, TargetError> {
     let mut readings = Readings::default();
-    readings.read(target)?;
+    readings.read(target, usize::MAX)?;
     Ok(readings.iter().map(|reading| String::from_utf8(reading.to_vec()).unwrap()).collect())
 }
 
@@ -494,7 +500,7 @@ fn after_quoted(text: &str) -> Option<&str> {
 
 fn model(target: &str) -> Result<BTreeSet<String>, TargetError> {
     let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
-    let mut all = BTreeSet::from([normal_form(path)?]);
+    let mut all = BTreeSet::from([normal_form(path)? + query]);
     loop {
         let next =
             all.iter().flat_map(|path| steps(path)).chain(all.iter().cloned()).collect::<BTreeSet<_>>();
@@ -502,7 +508,7 @@ fn model(target: &str) -> Result<BTreeSet<String>, TargetError> {
             return Err(TargetError::TooManyReadings);
         }
         if next == all {
-            return Ok(all.into_iter().map(|path| path + query).collect());
+            return Ok(all);
         }
         all = next;
     }
@@ -518,6 +524,7 @@ fn normal_form(path: &str) -> Result<String, TargetError> {
         }
         match u8::from_str_radix(digits, 16).unwrap() {
             0 => return Err(TargetError::EscapedNul),
+            1..0x20 | 0x7f => return Err(TargetError::EscapedControl),
             byte if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => out.push(char::from(byte)),
             _ => out.extend(["%", digits]),
         }
@@ -526,24 +533,72 @@ fn normal_form(path: &str) -> Result<String, TargetError> {
     if out.split("%25").skip(1).any(|after| after.get(..2).is_some_and(is_hex)) {
         return Err(TargetError::EscapedEscape);
     }
+    if is_overlong(&out) {
+        return Err(TargetError::OverlongUtf8);
+    }
     Ok(out)
+}
+
+/// No decoder of UTF-8, however careless, takes bytes beyond ASCII for a shorter form.
+fn is_overlong(path: &str) -> bool {
+    let mut bytes = Vec::new();
+    let mut parts = path.split('%');
+    bytes.extend(parts.next().unwrap_or_default().bytes());
+    for part in parts {
+        bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
+        bytes.extend(part[2..].bytes());
+    }
+    (0..bytes.len()).any(|at| {
+        let [first, second, rest @ ..] = &bytes[at..] else { return matches!(bytes[at], 0xc0 | 0xc1) };
+        match first {
+            0xc0 | 0xc1 => true,
+            0xe0 => (0x80..=0x9f).contains(second) || (b"@A".contains(second) && !rest.is_empty()),
+            0xf0 => (0x80..=0x8f).contains(second),
+            _ => false,
+        }
+    })
 }
 
 fn is_hex(digits: &str) -> bool {
     digits.bytes().all(|digit| digit.is_ascii_hexdigit())
 }
 
-fn steps(path: &str) -> [String; 6] {
+fn steps(target: &str) -> Vec<String> {
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
     let merged = path.split('/').skip(1).filter(|segment| !segment.is_empty()).collect::<Vec<_>>().join("/");
     let end = if path.ends_with('/') && !merged.is_empty() { "/" } else { "" };
-    [
+    let spaces = |segment: &str| match segment.trim_end_matches("%20") {
+        dots @ ("." | "..") => dots.to_owned(),
+        _ => segment.to_owned(),
+    };
+    let dots = path.split('/').any(|segment| {
+        let word = segment.split("%20").next().unwrap().split(';').next().unwrap();
+        [".", ".."].contains(&word)
+    });
+    let before = |path: &str, mark: &str| path.split(mark).next().unwrap().to_owned();
+    let hash = before(path, "%23");
+    let (space, semicolon) =
+        if dots { (before(path, "%20"), before(path, ";")) } else { (path.to_owned(), path.to_owned()) };
+    let question = path.replace("%3F", "%3f");
+    let mut all = vec![
         path.replace("%2f", "/").replace("%2F", "/"),
         path.replace("%5c", "\\").replace("%5C", "\\"),
+        path.replace("%3b", ";").replace("%3B", ";"),
         path.replace('\\', "/"),
         format!("/{merged}{end}"),
         path.split('/').map(|segment| segment.split(';').next().unwrap()).collect::<Vec<_>>().join("/"),
+        path.split('/').map(spaces).collect::<Vec<_>>().join("/"),
         without_dots(path),
-    ]
+        hash.clone(),
+        space.clone(),
+        semicolon,
+    ];
+    if let Some(at) = question.find("%3f") {
+        all.extend([format!("{}?{}", &path[..at], &path[at + 3..]), path[..at].to_owned()]);
+    }
+    let mut all: Vec<String> = all.into_iter().map(|path| path + query).collect();
+    all.extend([&hash, &space].into_iter().filter(|cut| *cut != path).cloned());
+    all
 }
 
 fn without_dots(path: &str) -> String {

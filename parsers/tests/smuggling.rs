@@ -8,8 +8,13 @@ use parsers::Progress;
 use parsers::http1::head::request;
 use parsers::http1::{Body, HeadScan, Limits, Readings, Upgrade};
 
-const LIMITS: Limits =
-    Limits { head_bytes_max: 65_536, fields_max: 200, chunk_line_bytes_max: 4096, trailer_bytes_max: 16_384 };
+const LIMITS: Limits = Limits {
+    head_bytes_max: 65_536,
+    fields_max: 200,
+    path_bytes_max: 8192,
+    chunk_line_bytes_max: 4096,
+    trailer_bytes_max: 16_384,
+};
 
 /// Fields of a request whose body smuggles another: name of the attack, fields (`|` for CRLF), refusal.
 const FRAMING: &[(&str, &[u8], &str)] = &[
@@ -150,6 +155,10 @@ const HEADS: &[(&str, &[u8], &str)] = &[
     ("bare CR in the request line", b"GET /\rHTTP/1.1\r\nHost: x\r\n\r\n", "BadVersion"),
     ("bare CR behind the version", b"GET / HTTP/1.1\rA: b\r\nHost: x\r\n\r\n", "BareCr"),
     ("NUL in the target", b"GET /public\0/admin HTTP/1.1\r\nHost: x\r\n\r\n", "BadTarget"),
+    ("raw overlong dots", b"GET /public/\xc0\xae\xc0\xae/admin HTTP/1.1\r\nHost: x\r\n\r\n", "BadTarget"),
+    ("raw overlong slash", b"GET /public/..\xe0\x80\xafadmin HTTP/1.1\r\nHost: x\r\n\r\n", "BadTarget"),
+    ("raw control byte", b"GET /admin\x01 HTTP/1.1\r\nHost: x\r\n\r\n", "BadTarget"),
+    ("raw delete", b"GET /admin\x7f HTTP/1.1\r\nHost: x\r\n\r\n", "BadTarget"),
     ("fragment", b"GET /public#/../admin HTTP/1.1\r\nHost: x\r\n\r\n", "BadTarget"),
     ("no slash", b"GET admin HTTP/1.1\r\nHost: x\r\n\r\n", "BadTarget"),
     ("gRPC without a slash", b"POST pkg.Service/Method HTTP/1.1\r\nHost: x\r\n\r\n", "BadTarget"),
@@ -263,6 +272,18 @@ const PATHS: &[&str] = &[
     "/public/..%2fadmin%2f..%2fadmin",
     "/public/a/b/../../../admin",
     "/public/.;x/.;y/..;z/admin",
+    "/public/..%3b/admin",
+    "/public/..%3Bx%2fadmin",
+    "/public/..%20/admin",
+    "/public/..%20%20%2fadmin",
+    "/public/../admin%3f/../public/x",
+    "/public/../admin%23/../public/x",
+    "/public/../admin%20/../public/x",
+    "/public/../admin;/../public/x",
+    "/admin%3f/../public/x",
+    "/admin%23.css",
+    "/admin%3F.css",
+    "/public/x%2f../../admin%23x",
 ];
 
 /// Targets that no path can be made of: target, refusal.
@@ -280,6 +301,19 @@ const BROKEN_PATHS: &[(&str, &str)] = &[
     ("/public/%%32%65%%32%65/admin", "BrokenEscape"),
     ("/public/%2g", "BrokenEscape"),
     ("/public/%c0%ae%c0%ae%", "BrokenEscape"),
+    ("/public/%c0%ae%c0%ae/admin", "OverlongUtf8"),
+    ("/public/..%c0%afadmin", "OverlongUtf8"),
+    ("/public/..%c1%9cadmin", "OverlongUtf8"),
+    ("/public/..%c1%1cadmin", "EscapedControl"),
+    ("/public/..%c0/admin", "OverlongUtf8"),
+    ("/public/..%e0%80%afadmin", "OverlongUtf8"),
+    ("/public/%e0%80%ae./admin", "OverlongUtf8"),
+    ("/public/..%f0%80%80%afadmin", "OverlongUtf8"),
+    ("/public/..%fc%80%80%80%80%afadmin", "OverlongUtf8"),
+    ("/public/..%0a/admin", "EscapedControl"),
+    ("/public/..%09/admin", "EscapedControl"),
+    ("/admin%0d%0a", "EscapedControl"),
+    ("/admin%7f", "EscapedControl"),
 ];
 
 const SMUGGLED: &[u8] = b"0\r\n\r\nGET /admin HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -312,7 +346,7 @@ fn chunks() {
 fn paths() {
     let mut readings = Readings::default();
     for target in PATHS {
-        readings.read(target).unwrap();
+        readings.read(target, 8192).unwrap();
         assert!(
             readings.iter().any(|reading| reading.starts_with(b"/admin")),
             "{target} is not seen through"
@@ -374,7 +408,7 @@ fn arriving(input: &[u8], ends: &[usize]) -> String {
                     return "Upgrade".to_owned();
                 }
                 Ok(Progress::Complete { message, consumed }) => {
-                    if let Err(error) = Readings::default().read(message.origin) {
+                    if let Err(error) = Readings::default().read(message.origin, 8192) {
                         return format!("{error:?}");
                     }
                     requests.push(format!("{} {}", message.method, message.target));

@@ -60,6 +60,7 @@ fn limits(raw: &raw::Limits) -> Limits {
     Limits {
         head_bytes: raw.head_bytes,
         header_fields: raw.header_fields,
+        path_bytes: raw.path_bytes,
         chunk_line_bytes: raw.chunk_line_bytes,
         trailer_bytes: raw.trailer_bytes,
         head_ms: raw.head_ms,

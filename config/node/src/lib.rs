@@ -103,6 +103,8 @@ pub struct Api {
 pub struct Limits {
     pub head_bytes: usize,
     pub header_fields: usize,
+    /// The path of a request, as sent, without the query. 8,192 by default.
+    pub path_bytes: usize,
     pub chunk_line_bytes: usize,
     pub trailer_bytes: usize,
     pub head_ms: u64,

@@ -145,6 +145,9 @@ pub(crate) struct Limits {
     /// Header fields of one request.
     #[schemars(range(min = 1, max = 256))]
     pub(crate) header_fields: usize,
+    /// The path of one request, without the query.
+    #[schemars(range(min = 64, max = 65536))]
+    pub(crate) path_bytes: usize,
     /// A chunk-size line with its extensions.
     #[schemars(range(min = 16, max = 65536))]
     pub(crate) chunk_line_bytes: usize,
@@ -227,6 +230,7 @@ impl Default for Limits {
         Self {
             head_bytes: 64 * 1024,
             header_fields: 200,
+            path_bytes: 8192,
             chunk_line_bytes: 4096,
             trailer_bytes: 16 * 1024,
             head_ms: 10_000,

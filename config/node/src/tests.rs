@@ -107,7 +107,7 @@ fn defaults_stand_for_absent_sections() {
     assert_eq!(config.redirect, Redirect { mode: Mode::Ebpf, object: None, bpffs: "/sys/fs/bpf".into() });
     assert!(config.policies.allow_localhost);
     assert_eq!(config.node.state_directory, PathBuf::from("/var/lib/sluice"));
-    assert_eq!(config.limits.head_bytes, 65_536);
+    assert_eq!((config.limits.head_bytes, config.limits.path_bytes), (65_536, 8192));
     assert_eq!(config.log, Log { level: "info".into(), format: LogFormat::Text });
     assert_eq!(config.metrics, None);
 }
@@ -449,6 +449,7 @@ fn limits_hold_their_ranges() {
     };
     check("head_bytes", 1_048_576);
     check("header_fields", 256);
+    check("path_bytes", 65_536);
     check("chunk_line_bytes", 65_536);
     check("trailer_bytes", 1_048_576);
     check("head_ms", 3_600_000);

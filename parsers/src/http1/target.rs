@@ -5,7 +5,7 @@
 //! backend, in any order and any number of times: the readings are the closure of the normal form under them.
 //!
 //! INVARIANT: the readings of a target's normal form are the readings of the target.
-//! INVARIANT: what follows the first `?` stands behind every reading as it was sent.
+//! INVARIANT: what follows the first `?` stands behind every reading as it was sent, unless the reading ends before it.
 
 use alloc::vec::Vec;
 use memchr::{memchr, memchr_iter, memrchr};
@@ -14,12 +14,18 @@ use memchr::{memchr, memchr_iter, memrchr};
 pub enum TargetError {
     /// `%` without two hex digits.
     BrokenEscape,
+    /// `%01` to `%1f`, or `%7f`.
+    EscapedControl,
     /// `%25` before two hex digits: an escaped escape.
     EscapedEscape,
     /// `%00`.
     EscapedNul,
     /// The origin form does not begin with `/`.
     NotAPath,
+    /// Escaped bytes that decoders which don't check take for a character that has a shorter form: `%c0%ae` for `.`.
+    OverlongUtf8,
+    /// The path is longer than `path_bytes_max`.
+    PathTooLong,
     /// More readings, or more bytes of them, than are looked at.
     TooManyReadings,
 }
@@ -30,7 +36,7 @@ pub struct Readings {
     /// All readings, one behind the other.
     bytes: Vec<u8>,
     ends: Vec<usize>,
-    /// The path that a step is making.
+    /// The reading that a step is making.
     work: Vec<u8>,
 }
 
@@ -44,14 +50,17 @@ impl Readings {
     /// Computes all readings of `origin` (path, and `?query` which is kept as sent behind each).
     ///
     /// # Errors
-    /// The target is refused with 400; there are no readings then.
-    pub fn read(&mut self, origin: &str) -> Result<(), TargetError> {
+    /// The target is refused with 400, or 414 for its length; there are no readings then.
+    pub fn read(&mut self, origin: &str, path_bytes_max: usize) -> Result<(), TargetError> {
         self.clear();
         let origin = origin.as_bytes();
         if !origin.starts_with(b"/") {
             return Err(TargetError::NotAPath);
         }
         let path_len = memchr(b'?', origin).unwrap_or(origin.len());
+        if path_len > path_bytes_max {
+            return Err(TargetError::PathTooLong);
+        }
         let (path, query) = origin.split_at_checked(path_len).unwrap_or_default();
         if is_plain(path) {
             self.bytes.extend_from_slice(origin);
@@ -79,14 +88,19 @@ impl Readings {
     fn read_parts(&mut self, path: &[u8], query: &[u8]) -> Result<(), TargetError> {
         self.work.clear();
         decode_unreserved(path, &mut self.work)?;
-        self.add(query)?;
+        self.work.extend_from_slice(query);
+        self.add()?;
         let mut next = 0;
         while next < self.ends.len() {
-            for step in STEPS {
+            for (step, behind) in STEPS {
                 self.work.clear();
-                let path = path_of(&self.bytes, &self.ends, next, query.len());
+                let (path, query) = parts(reading(&self.bytes, &self.ends, next));
                 if step(path, &mut self.work) {
-                    self.add(query)?;
+                    self.work.extend_from_slice(match behind {
+                        Behind::Nothing => &[],
+                        Behind::Query => query,
+                    });
+                    self.add()?;
                 }
             }
             next += 1;
@@ -94,28 +108,32 @@ impl Readings {
         Ok(())
     }
 
-    /// Adds the path in `work`, unless it is there already.
-    fn add(&mut self, query: &[u8]) -> Result<(), TargetError> {
-        let known = |index| path_of(&self.bytes, &self.ends, index, query.len()) == self.work.as_slice();
+    /// Adds what is in `work`, unless it is there already.
+    fn add(&mut self) -> Result<(), TargetError> {
+        let known = |index| reading(&self.bytes, &self.ends, index) == self.work.as_slice();
         if (0..self.ends.len()).any(known) {
             return Ok(());
         }
         let first_len = self.ends.first().copied().unwrap_or(usize::MAX);
-        let bytes_after = self.bytes.len() + self.work.len() + query.len();
+        let bytes_after = self.bytes.len() + self.work.len();
         if self.ends.len() == Self::READINGS_MAX || bytes_after.saturating_sub(first_len) > Self::BYTES_MAX {
             return Err(TargetError::TooManyReadings);
         }
         self.bytes.extend_from_slice(&self.work);
-        self.bytes.extend_from_slice(query);
         self.ends.push(self.bytes.len());
         Ok(())
     }
 }
 
-fn path_of<'a>(bytes: &'a [u8], ends: &[usize], index: usize, query_len: usize) -> &'a [u8] {
+fn reading<'a>(bytes: &'a [u8], ends: &[usize], index: usize) -> &'a [u8] {
     let start = index.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
-    let end = ends.get(index).map_or(start, |end| end - query_len);
-    bytes.get(start..end).unwrap_or_default()
+    ends.get(index).and_then(|end| bytes.get(start..*end)).unwrap_or_default()
+}
+
+/// The path, and all from the first `?` on.
+fn parts(reading: &[u8]) -> (&[u8], &[u8]) {
+    let path_len = memchr(b'?', reading).unwrap_or(reading.len());
+    reading.split_at_checked(path_len).unwrap_or_default()
 }
 
 /// Whether the path has one form only, as most do. Two passes without a branch on the bytes, which vectorise.
@@ -136,6 +154,7 @@ fn decode_unreserved(path: &[u8], out: &mut Vec<u8>) -> Result<(), TargetError> 
         out.extend_from_slice(before);
         match escaped(escape).ok_or(TargetError::BrokenEscape)? {
             0 => return Err(TargetError::EscapedNul),
+            byte if byte.is_ascii_control() => return Err(TargetError::EscapedControl),
             byte if is_unreserved(byte) => out.push(byte),
             _ => out.extend_from_slice(escape),
         }
@@ -146,7 +165,53 @@ fn decode_unreserved(path: &[u8], out: &mut Vec<u8>) -> Result<(), TargetError> 
     if memchr_iter(b'%', out).any(|at| out.get(at..).is_some_and(is_escaped_escape)) {
         return Err(TargetError::EscapedEscape);
     }
+    if memchr_iter(b'%', out).any(|at| out.get(at..).is_some_and(is_overlong)) {
+        return Err(TargetError::OverlongUtf8);
+    }
     Ok(())
+}
+
+/// Whether the escape that `bytes` begin with begins an overlong form: one of more bytes than the character needs, as UTF-8
+/// forbids. Decoders that don't check the first byte of two take any second one (`%c0%2e`, `%c1%1c`), and so on.
+fn is_overlong(bytes: &[u8]) -> bool {
+    let mut bytes = Decoded(bytes);
+    let Some(lead) = bytes.next().filter(|lead| *lead >= 0xc0) else { return false };
+    let length = lead.leading_ones();
+    if length == 2 {
+        return lead <= 0xc1;
+    }
+    // Its own bits, of which forms of seven bytes and more have none.
+    let bits = lead.checked_shl(length + 1).unwrap_or(0);
+    let Some(second) = bytes.next().filter(|_second| bits == 0) else { return false };
+    if second & 0xc0 == 0x80 && u32::from(second & 0x3f) < 1 << 8_u32.saturating_sub(length) {
+        return true;
+    }
+    let behind = bytes.take(usize::try_from(length).unwrap_or(0) - 2);
+    let (count, value) = behind.fold((2, u64::from(second & 0x3f)), |(count, value), byte| {
+        (count + 1, value << 6 | u64::from(byte & 0x3f))
+    });
+    count == length && value < 0x80
+}
+
+/// The bytes of a path, escapes decoded.
+struct Decoded<'a>(&'a [u8]);
+
+impl Iterator for Decoded<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        match self.0.get(..3).and_then(escaped) {
+            Some(byte) => {
+                self.0 = rest.get(2..).unwrap_or_default();
+                Some(byte)
+            }
+            None => {
+                self.0 = rest;
+                Some(*first)
+            }
+        }
+    }
 }
 
 fn is_escaped_escape(bytes: &[u8]) -> bool {
@@ -165,16 +230,33 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// What a backend may do to a path. Each writes the new path and answers `true`, or answers `false` where it changes nothing.
-const STEPS: [Step; 6] = [
-    decode_slashes,
-    decode_backslashes,
-    turn_backslashes,
-    merge_slashes,
-    drop_parameters,
-    remove_dot_segments,
-];
-
 type Step = fn(&[u8], &mut Vec<u8>) -> bool;
+
+/// What stands behind the path that a step has made.
+#[derive(Clone, Copy)]
+enum Behind {
+    /// Who decodes the whole target and then cuts it loses the query too.
+    Nothing,
+    Query,
+}
+
+const STEPS: [(Step, Behind); 15] = [
+    (decode_slashes, Behind::Query),
+    (decode_backslashes, Behind::Query),
+    (decode_semicolons, Behind::Query),
+    (turn_backslashes, Behind::Query),
+    (merge_slashes, Behind::Query),
+    (drop_parameters, Behind::Query),
+    (drop_spaces_behind_dots, Behind::Query),
+    (remove_dot_segments, Behind::Query),
+    (decode_question_mark, Behind::Query),
+    (cut_at_question_mark, Behind::Query),
+    (cut_at_hash, Behind::Query),
+    (cut_at_hash, Behind::Nothing),
+    (cut_at_space, Behind::Query),
+    (cut_at_space, Behind::Nothing),
+    (cut_at_semicolon, Behind::Query),
+];
 
 fn decode_slashes(path: &[u8], out: &mut Vec<u8>) -> bool {
     decode(path, b'/', out)
@@ -182,6 +264,74 @@ fn decode_slashes(path: &[u8], out: &mut Vec<u8>) -> bool {
 
 fn decode_backslashes(path: &[u8], out: &mut Vec<u8>) -> bool {
     decode(path, b'\\', out)
+}
+
+fn decode_semicolons(path: &[u8], out: &mut Vec<u8>) -> bool {
+    decode(path, b';', out)
+}
+
+/// All behind the first one is the query then.
+fn decode_question_mark(path: &[u8], out: &mut Vec<u8>) -> bool {
+    let Some(at) = find_escaped(path, b'?') else { return false };
+    out.extend_from_slice(path.get(..at).unwrap_or_default());
+    out.push(b'?');
+    out.extend_from_slice(path.get(at + 3..).unwrap_or_default());
+    true
+}
+
+fn cut_at_question_mark(path: &[u8], out: &mut Vec<u8>) -> bool {
+    cut(path, find_escaped(path, b'?'), out)
+}
+
+fn cut_at_hash(path: &[u8], out: &mut Vec<u8>) -> bool {
+    cut(path, find_escaped(path, b'#'), out)
+}
+
+/// Spaces are usual in names of files, and hide nothing where no dot segment takes back what stands before them.
+fn cut_at_space(path: &[u8], out: &mut Vec<u8>) -> bool {
+    has_dot_segments(path) && cut(path, find_escaped(path, b' '), out)
+}
+
+fn cut_at_semicolon(path: &[u8], out: &mut Vec<u8>) -> bool {
+    has_dot_segments(path) && cut(path, memchr(b';', path), out)
+}
+
+fn cut(path: &[u8], at: Option<usize>, out: &mut Vec<u8>) -> bool {
+    let Some(kept) = at.and_then(|at| path.get(..at)) else { return false };
+    out.extend_from_slice(kept);
+    true
+}
+
+/// Segments of dots, and those that are once they are cut.
+fn has_dot_segments(path: &[u8]) -> bool {
+    path.split(|byte| *byte == b'/').any(|segment| {
+        let (dots, behind) = segment.split_at_checked(dots_len(segment)).unwrap_or_default();
+        matches!(dots.len(), 1 | 2)
+            && (behind.is_empty() || behind.starts_with(b";") || behind.starts_with(SPACE))
+    })
+}
+
+fn dots_len(segment: &[u8]) -> usize {
+    segment.iter().take_while(|byte| **byte == b'.').count()
+}
+
+const SPACE: &[u8] = b"%20";
+
+/// Windows does.
+fn drop_spaces_behind_dots(path: &[u8], out: &mut Vec<u8>) -> bool {
+    for (index, segment) in path.split(|byte| *byte == b'/').enumerate() {
+        if index > 0 {
+            out.push(b'/');
+        }
+        let (dots, behind) = segment.split_at_checked(dots_len(segment)).unwrap_or_default();
+        let is_dots = matches!(dots.len(), 1 | 2) && behind.chunks(SPACE.len()).all(|chunk| chunk == SPACE);
+        out.extend_from_slice(if is_dots { dots } else { segment });
+    }
+    out.len() < path.len()
+}
+
+fn find_escaped(path: &[u8], wanted: u8) -> Option<usize> {
+    memchr_iter(b'%', path).find(|at| path.get(*at..at + 3).and_then(escaped) == Some(wanted))
 }
 
 /// Decodes every escape of `wanted`.

@@ -20,6 +20,7 @@ enum Answer {
     BadRequest,
     HeadTooLarge,
     NodeExhausted,
+    PathTooLong,
     RequestTimeout,
     UpstreamRefused,
     UpstreamTimeout,
@@ -32,6 +33,7 @@ pub(crate) fn status(reason: Reason) -> u16 {
         Answer::AccessDenied => 403,
         Answer::BadRequest => 400,
         Answer::HeadTooLarge => 431,
+        Answer::PathTooLong => 414,
         Answer::RequestTimeout => 408,
         Answer::NodeExhausted
         | Answer::UpstreamRefused
@@ -49,6 +51,7 @@ pub(crate) fn reply(reason: Reason, method: AnsweredMethod, then: Then) -> Optio
         Answer::HeadTooLarge => {
             named("431 Request Header Fields Too Large", "Head too large", reason, method)
         }
+        Answer::PathTooLong => named("414 URI Too Long", "Path too long", reason, method),
         Answer::RequestTimeout => named("408 Request Timeout", "Request timeout", reason, method),
         Answer::NodeExhausted => unavailable("gateway out of resources", method),
         Answer::UpstreamRefused => unavailable("upstream connection refused", method),
@@ -99,6 +102,7 @@ fn closing(status: &str, body: &str, method: AnsweredMethod) -> Reply {
     Reply::Owned(text.into_bytes().into())
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn answer(reason: Reason) -> Option<Answer> {
     Some(match reason {
         Reason::DenyRule
@@ -127,6 +131,7 @@ fn answer(reason: Reason) -> Option<Answer> {
         | Reason::BrokenEscape
         | Reason::ChunkLineTooLong
         | Reason::EmptyFieldName
+        | Reason::EscapedControl
         | Reason::EscapedEscape
         | Reason::EscapedNul
         | Reason::ForbiddenTrailer
@@ -138,6 +143,7 @@ fn answer(reason: Reason) -> Option<Answer> {
         | Reason::MissingHost
         | Reason::NotAPath
         | Reason::ObsFold
+        | Reason::OverlongUtf8
         | Reason::SecondContentLength
         | Reason::SecondHost
         | Reason::SpaceBeforeColon
@@ -146,6 +152,7 @@ fn answer(reason: Reason) -> Option<Answer> {
         | Reason::TrailerTooLarge
         | Reason::TransferEncodingOn10 => Answer::BadRequest,
         Reason::HeadTooLarge | Reason::TooManyFields => Answer::HeadTooLarge,
+        Reason::PathTooLong => Answer::PathTooLong,
         Reason::HeadTimeout => Answer::RequestTimeout,
         Reason::NodeExhausted => Answer::NodeExhausted,
         Reason::UpstreamRefused => Answer::UpstreamRefused,

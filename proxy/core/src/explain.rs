@@ -3,6 +3,7 @@
 
 use crate::Reason;
 use crate::api::ExplainRequest;
+use crate::denial;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use parsers::http1::Readings;
@@ -17,7 +18,7 @@ use policy_model::{Flow, IdentityId, Snapshot};
 pub enum ExplainError {
     AmbiguousParty(String),
     BadHeader(String),
-    /// The target, and the reason that a client would be answered 400 for.
+    /// The target, and the reason that a client would be answered 400 or 414 for.
     BadTarget(String, Reason),
     NoCommonFamily(String, String),
     UnknownParty(String),
@@ -34,7 +35,8 @@ impl fmt::Display for ExplainError {
             Self::BadTarget(target, reason) => {
                 write!(
                     f,
-                    "a request on `{target}` is refused with 400 whatever policy says: {}",
+                    "a request on `{target}` is refused with {} whatever policy says: {}",
+                    denial::status(*reason),
                     reason.name()
                 )
             }
@@ -54,9 +56,15 @@ impl fmt::Display for ExplainError {
 
 impl core::error::Error for ExplainError {}
 
+/// `path_bytes_max`: of the node's limits.
+///
 /// # Errors
 /// A name, the target or a header of the question means nothing.
-pub fn explain(snapshot: &Snapshot, question: &ExplainRequest) -> Result<Explanation, ExplainError> {
+pub fn explain(
+    snapshot: &Snapshot,
+    path_bytes_max: usize,
+    question: &ExplainRequest,
+) -> Result<Explanation, ExplainError> {
     let (source, destination) = addresses(snapshot, &question.from, &question.to)?;
     let protocol = protocol(question.protocol.as_deref().unwrap_or("TCP"))?;
     let flow = Flow { source, destination, port: question.port, protocol };
@@ -65,7 +73,9 @@ pub fn explain(snapshot: &Snapshot, question: &ExplainRequest) -> Result<Explana
     }
     let path = question.path.as_deref().unwrap_or("/");
     let mut readings = Readings::default();
-    readings.read(path).map_err(|error| ExplainError::BadTarget(path.into(), Reason::from(error)))?;
+    readings
+        .read(path, path_bytes_max)
+        .map_err(|error| ExplainError::BadTarget(path.into(), Reason::from(error)))?;
     let headers = headers(&question.headers)?;
     let requests: Vec<Request<'_>> = readings
         .iter()

@@ -12,10 +12,10 @@ pub mod reason;
 pub mod record;
 pub mod api;
 mod exchange;
-pub mod explain;
 pub mod step;
 mod cx;
 mod denial;
+pub mod explain;
 mod link;
 mod http1;
 #[cfg(any(test, feature = "line-protocol"))]

@@ -93,6 +93,8 @@ reasons! {
     Draining => "draining",
     /// A field line begins with a colon.
     EmptyFieldName => "empty_field_name",
+    /// `%01` to `%1f`, or `%7f`, in the path.
+    EscapedControl => "escaped_control",
     /// An escaped escape in the path.
     EscapedEscape => "escaped_escape",
     /// `%00` in the path.
@@ -125,6 +127,10 @@ reasons! {
     NotAPath => "not_a_path",
     /// A field is folded over two lines.
     ObsFold => "obs_fold",
+    /// Escaped bytes in the path that careless decoders take for a character with a shorter form, such as `%c0%ae` for `.`.
+    OverlongUtf8 => "overlong_utf8",
+    /// The path is longer than `path_bytes`.
+    PathTooLong => "path_too_long",
     /// The first bytes are not of the protocol that policy names for the port.
     ProtocolMismatch => "protocol_mismatch",
     /// The connection was opened uninspected and now needs inspection.
@@ -234,9 +240,12 @@ impl From<TargetError> for Reason {
     fn from(error: TargetError) -> Self {
         match error {
             TargetError::BrokenEscape => Self::BrokenEscape,
+            TargetError::EscapedControl => Self::EscapedControl,
             TargetError::EscapedEscape => Self::EscapedEscape,
             TargetError::EscapedNul => Self::EscapedNul,
             TargetError::NotAPath => Self::NotAPath,
+            TargetError::OverlongUtf8 => Self::OverlongUtf8,
+            TargetError::PathTooLong => Self::PathTooLong,
             TargetError::TooManyReadings => Self::TooManyReadings,
         }
     }

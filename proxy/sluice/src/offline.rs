@@ -82,7 +82,7 @@ pub(crate) fn explain(
     for diagnostic in &diagnostics {
         warn("policy", diagnostic);
     }
-    Ok(proxy_core::explain::explain(&snapshot, question)?)
+    Ok(proxy_core::explain::explain(&snapshot, config.limits.path_bytes, question)?)
 }
 
 /// What would be in force if these were the first policies of a node: refused objects in their closed form.

@@ -17,6 +17,7 @@ pub(crate) fn limits(config: &Config) -> Limits {
         http: parsers::http1::Limits {
             head_bytes_max: limits.head_bytes,
             fields_max: limits.header_fields,
+            path_bytes_max: limits.path_bytes,
             chunk_line_bytes_max: limits.chunk_line_bytes,
             trailer_bytes_max: limits.trailer_bytes,
         },

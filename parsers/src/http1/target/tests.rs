@@ -6,6 +6,8 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
+const PATH: usize = usize::MAX;
+
 #[test]
 fn plain() {
     check("/a/b-c_d.e~f", &["/a/b-c_d.e~f"]);
@@ -45,7 +47,7 @@ fn unreserved_escapes_are_decoded() {
 
 #[test]
 fn other_escapes_stay() {
-    check("/a%20b%3F%c3%A9%23", &["/a%20b%3F%c3%A9%23"]);
+    check("/a%20b%c3%A9%3a%7c", &["/a%20b%c3%A9%3a%7c"]);
 }
 
 #[test]
@@ -85,6 +87,60 @@ fn escaped_nul() {
 }
 
 #[test]
+fn escaped_controls() {
+    for byte in (0x01..=0x1f).chain([0x7f]) {
+        refuse(&format!("/a%{byte:02x}b"), TargetError::EscapedControl);
+        refuse(&format!("/..%{byte:02X}/b"), TargetError::EscapedControl);
+    }
+    check("/a%80%9f", &["/a%80%9f"]);
+}
+
+#[test]
+fn overlong_utf8() {
+    for dot in [
+        "%c0%ae",
+        "%C0%AE",
+        "%c0%2e",
+        "%c0.",
+        "%c0%6e",
+        "%e0%80%ae",
+        "%e0@%2e",
+        "%f0%80%80%ae",
+        "%f8%80%80%80%ae",
+        "%fc%80%80%80%80%ae",
+        "%fe%80%80%80%80%80%ae",
+        "%ff%80%80%80%80%80%80%ae",
+    ] {
+        refuse(&format!("/a/{dot}{dot}/b"), TargetError::OverlongUtf8);
+    }
+    for other in ["%c0%af", "%c1%9c", "%c1%c1", "%e0%80%af", "%e0%81%9c", "%f0%80%80%af", "%c0%80", "%c1"] {
+        refuse(&format!("/a/..{other}b"), TargetError::OverlongUtf8);
+    }
+    // Of characters beyond ASCII too.
+    for other in ["%e0%9f%bf", "%f0%8f%bf%bf", "%f8%87%bf%bf%bf", "%fc%83%bf%bf%bf%bf", "%e0%80"] {
+        refuse(&format!("/{other}"), TargetError::OverlongUtf8);
+    }
+}
+
+#[test]
+fn other_bytes_beyond_ascii() {
+    for path in [
+        "/%c2%80%df%bf",
+        "/%e0%a0%80%ef%bf%bf",
+        "/%f0%90%80%80%f4%8f%bf%bf",
+        "/%e2%82%ac",
+        // Latin-1.
+        "/voil%e0",
+        "/%e0%20la",
+        "/%e9t%e9/%f0b",
+        "/%e9@@",
+        "/%ff",
+    ] {
+        check(path, &[path]);
+    }
+}
+
+#[test]
 fn escaped_escapes() {
     for target in ["/%2541", "/%252e%252e/", "/%25%341", "/%25%34%31", "/%25ff", "/a%2500"] {
         refuse(target, TargetError::EscapedEscape);
@@ -94,10 +150,10 @@ fn escaped_escapes() {
 #[test]
 fn nothing_is_left_of_a_refused_target() {
     let mut readings = Readings::default();
-    readings.read("//a").unwrap();
-    assert_eq!(readings.read("/%"), Err(TargetError::BrokenEscape));
+    readings.read("//a", PATH).unwrap();
+    assert_eq!(readings.read("/%", PATH), Err(TargetError::BrokenEscape));
     assert_eq!(readings.iter().count(), 0);
-    assert_eq!(readings.read("/%2f;\\%5c"), Err(TargetError::TooManyReadings));
+    assert_eq!(readings.read("/%2f;\\%5c", PATH), Err(TargetError::TooManyReadings));
     assert_eq!(readings.iter().count(), 0);
 }
 
@@ -132,7 +188,7 @@ fn parameters() {
 
 #[test]
 fn parameters_behind_dots() {
-    check("/a/..;/b", &["/a/..;/b", "/a/../b", "/b"]);
+    check("/a/..;/b", &["/a/..;/b", "/a/../b", "/b", "/a/..", "/"]);
 }
 
 #[test]
@@ -179,7 +235,61 @@ fn a_backslash_in_parameters() {
     check("/a;x\\b", &["/a;x\\b", "/a;x/b", "/a", "/a/b"]);
 }
 
+#[test]
+fn escaped_semicolons() {
+    check("/a%3bx/b", &["/a%3bx/b", "/a;x/b", "/a/b"]);
+    check("/a/..%3B/b", &["/a/..%3B/b", "/a/..;/b", "/a/../b", "/b", "/a/..", "/"]);
+}
+
+/// Who decodes the path before it is cut.
+#[test]
+fn escaped_question_marks() {
+    check("/a%3Fb", &["/a%3Fb", "/a?b", "/a"]);
+    check("/a%3fb/../c", &["/a%3fb/../c", "/a?b/../c", "/a", "/c"]);
+    check("/a/..%3f", &["/a/..%3f", "/a/..?", "/a/..", "/?", "/"]);
+    check("/a%3fb?c%3fd", &["/a%3fb?c%3fd", "/a?b?c%3fd", "/a?c%3fd"]);
+}
+
+#[test]
+fn escaped_hashes() {
+    check("/a%23b", &["/a%23b", "/a"]);
+    check("/a%23b?c", &["/a%23b?c", "/a?c", "/a"]);
+    check("/a/..%23", &["/a/..%23", "/a/..", "/"]);
+}
+
+#[test]
+fn escaped_spaces_and_dots() {
+    check("/a%20b/c", &["/a%20b/c"]);
+    check("/a%20b/...%20/.c%20d", &["/a%20b/...%20/.c%20d"]);
+    check("/a%20b/../c", &["/a%20b/../c", "/a", "/c"]);
+    check("/a/..%20b?c", &["/a/..%20b?c", "/a/..?c", "/a/..", "/?c", "/"]);
+    check("/a/..%20%20/b", &["/a/..%20%20/b", "/a/../b", "/b", "/a/..", "/"]);
+    check("/x/a/.%20/b", &["/x/a/.%20/b", "/x/a/./b", "/x/a/b", "/x/a/.", "/x/a/"]);
+}
+
+/// Everything behind the first one, for some.
+#[test]
+fn parameters_over_dots() {
+    check("/a;/../b", &["/a;/../b", "/a/../b", "/b", "/a"]);
+}
+
 // Limits.
+
+#[test]
+fn paths_at_their_bound() {
+    let mut readings = Readings::default();
+    assert_eq!(readings.read("/abc?defg", 4), Ok(()));
+    assert_eq!(readings.read("/%41?defg", 4), Ok(()));
+}
+
+#[test]
+fn paths_beyond_their_bound() {
+    let mut readings = Readings::default();
+    for path in ["/abcd", "/abcd?", "/%41b", "//..a"] {
+        assert_eq!(readings.read(path, 4), Err(TargetError::PathTooLong), "{path}");
+        assert_eq!(readings.iter().count(), 0);
+    }
+}
 
 #[test]
 fn readings_at_their_bound() {
@@ -202,8 +312,8 @@ fn bytes_at_their_bound() {
 #[test]
 fn readings_are_what_the_last_target_has() {
     let mut readings = Readings::default();
-    readings.read("/a/../b?c").unwrap();
-    readings.read("/d").unwrap();
+    readings.read("/a/../b?c", PATH).unwrap();
+    readings.read("/d", PATH).unwrap();
     assert_eq!(readings.iter().collect::<Vec<_>>(), [b"/d"]);
 }
 
@@ -226,6 +336,6 @@ fn refuse(target: &str, expect: TargetError) {
 
 fn readings_of(target: &str) -> Result<Vec<String>, TargetError> {
     let mut readings = Readings::default();
-    readings.read(target)?;
+    readings.read(target, PATH)?;
     Ok(readings.iter().map(|reading| str::from_utf8(reading).unwrap().to_owned()).collect())
 }

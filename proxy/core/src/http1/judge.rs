@@ -31,7 +31,7 @@ pub(super) fn judge(request: &head::Request<'_>, link: &mut Link, cx: &mut Cx<'_
 }
 
 fn inspect(request: &head::Request<'_>, link: &mut Link, cx: &mut Cx<'_>) -> Judged {
-    if let Err(error) = cx.scratch.readings.read(request.origin) {
+    if let Err(error) = cx.scratch.readings.read(request.origin, cx.limits.http.path_bytes_max) {
         return Judged::Refuse(error.into());
     }
     let policy = link.policy(cx.snapshot);

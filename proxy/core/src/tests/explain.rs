@@ -5,6 +5,8 @@ use crate::Reason;
 use crate::api::ExplainRequest;
 use crate::explain::{ExplainError, explain};
 
+const PATH: usize = 64;
+
 fn request(path: &str) -> ExplainRequest {
     ExplainRequest {
         from: "tiefighter".to_owned(),
@@ -17,12 +19,12 @@ fn request(path: &str) -> ExplainRequest {
 
 #[track_caller]
 fn check(policy: Policy, question: &ExplainRequest, allowed: bool) {
-    assert_eq!(explain(&snapshot(policy), question).unwrap().allowed, allowed);
+    assert_eq!(explain(&snapshot(policy), PATH, question).unwrap().allowed, allowed);
 }
 
 #[track_caller]
 fn refused(question: &ExplainRequest, error: ExplainError) {
-    assert_eq!(explain(&snapshot(Policy::Ok), question), Err(error));
+    assert_eq!(explain(&snapshot(Policy::Ok), PATH, question), Err(error));
 }
 
 #[test]
@@ -62,6 +64,15 @@ fn connections() {
 #[test]
 fn what_would_be_a_400_is_said() {
     refused(&request("/%"), ExplainError::BadTarget("/%".to_owned(), Reason::BrokenEscape));
+}
+
+#[test]
+fn what_would_be_a_414_is_said() {
+    let path = |bytes: usize| format!("/{}", "a".repeat(bytes - 1));
+    check(Policy::L4, &request(&path(PATH)), true);
+    let error = ExplainError::BadTarget(path(PATH + 1), Reason::PathTooLong);
+    assert!(error.to_string().contains("refused with 414 whatever policy says: path_too_long"), "{error}");
+    refused(&request(&path(PATH + 1)), error);
 }
 
 #[test]

@@ -92,13 +92,13 @@ fn reference(mut input: &[u8]) -> Judged {
 fn is_allowed(request: &Request<'_>) -> bool {
     let mut readings = Readings::default();
     request.upgrade != Upgrade::Other
-        && readings.read(request.origin).is_ok()
+        && readings.read(request.origin, LIMITS.http.path_bytes_max).is_ok()
         && readings.iter().all(|target| target.starts_with(b"/ok"))
 }
 
 fn is_last_when_denied(request: &Request<'_>) -> bool {
     request.upgrade == Upgrade::Other
-        || Readings::default().read(request.origin).is_err()
+        || Readings::default().read(request.origin, LIMITS.http.path_bytes_max).is_err()
         || !request.persistent
         || request.version == Version::Http10
         || (request.expects_continue && !Body::new(request.body).is_done())

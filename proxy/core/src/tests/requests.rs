@@ -224,6 +224,23 @@ fn heads_are_read_up_to_their_bound() {
 }
 
 #[test]
+fn paths_are_judged_up_to_their_bound() {
+    let bound = |bytes| Setting {
+        limits: Limits { http: Http { path_bytes_max: bytes, ..LIMITS.http }, ..LIMITS },
+        ..INSPECTED
+    };
+    let query = format!("GET /ok?{} HTTP/1.1\r\nHost: a\r\n\r\n", "q".repeat(100));
+    let reply = refusal("414 URI Too Long", "Path too long: path_too_long");
+    let denied = "GET /no HTTP/1.1\r\nHost: a\r\n\r\n";
+    bound("/ok".len()).check(&[c(GET)], GET, "", &[]);
+    bound("/ok".len() - 1).check(&[c(GET)], "", &reply, &["denied GET /ok path_too_long 414"]);
+    bound("/no".len() - 1).check(&[c(denied)], "", &reply, &["denied GET /no path_too_long 414"]);
+    let absolute = "GET http://a/ok HTTP/1.1\r\nHost: a\r\n\r\n";
+    bound("/ok".len()).check(&[c(absolute)], absolute, "", &[]);
+    bound("/ok".len()).check(&[c(&query)], &query, "", &[]);
+}
+
+#[test]
 fn fields_are_read_up_to_their_bound() {
     let bound = |fields| Setting {
         limits: Limits { http: Http { fields_max: fields, ..LIMITS.http }, ..LIMITS },

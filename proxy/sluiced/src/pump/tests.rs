@@ -269,6 +269,7 @@ fn limits() -> Limits {
     let http = parsers::http1::Limits {
         head_bytes_max: 65_536,
         fields_max: 200,
+        path_bytes_max: 8192,
         chunk_line_bytes_max: 4096,
         trailer_bytes_max: 16_384,
     };

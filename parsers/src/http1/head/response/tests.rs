@@ -5,8 +5,13 @@ use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-const LIMITS: Limits =
-    Limits { head_bytes_max: 65_536, fields_max: 200, chunk_line_bytes_max: 4096, trailer_bytes_max: 16_384 };
+const LIMITS: Limits = Limits {
+    head_bytes_max: 65_536,
+    fields_max: 200,
+    path_bytes_max: 8192,
+    chunk_line_bytes_max: 4096,
+    trailer_bytes_max: 16_384,
+};
 
 #[test]
 fn length() {

@@ -143,8 +143,13 @@ fn wire(fields: &str) -> String {
 }
 
 fn upgrade_of(head: &str) -> Upgrade {
-    let limits =
-        Limits { head_bytes_max: 65_536, fields_max: 200, chunk_line_bytes_max: 0, trailer_bytes_max: 0 };
+    let limits = Limits {
+        head_bytes_max: 65_536,
+        fields_max: 200,
+        path_bytes_max: 8192,
+        chunk_line_bytes_max: 0,
+        trailer_bytes_max: 0,
+    };
     match head::request(&mut HeadScan::default(), head.as_bytes(), &limits) {
         Ok(Progress::Complete { message, .. }) => message.upgrade,
         other => panic!("not complete: {other:?}"),

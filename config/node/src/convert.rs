@@ -53,7 +53,12 @@ fn redirect(file: &str, raw: raw::Redirect) -> Redirect {
         raw::Mode::Ebpf => Mode::Ebpf,
         raw::Mode::None => Mode::None,
     };
-    Redirect { mode, object: raw.object.map(|text| beside(file, &text)), bpffs: beside(file, &raw.bpffs) }
+    Redirect {
+        mode,
+        object: raw.object.map(|text| beside(file, &text)),
+        bpffs: beside(file, &raw.bpffs),
+        keep_sysctls: raw.keep_sysctls,
+    }
 }
 
 fn limits(raw: &raw::Limits) -> Limits {

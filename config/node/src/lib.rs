@@ -39,7 +39,7 @@ pub struct Node {
     pub name: String,
     /// (address, prefix length), host bits zero.
     pub pod_networks: Vec<(IpAddr, u8)>,
-    /// The node's own addresses; empty: all those of its interfaces, which the daemon looks up.
+    /// The node's own addresses; empty: all those of its interfaces, which the daemon follows.
     pub addresses: Vec<IpAddr>,
     /// `/var/lib/sluice` by default: last accepted policies, identity numbers, revision, saved sysctls.
     pub state_directory: PathBuf,
@@ -59,6 +59,8 @@ pub struct Redirect {
     pub object: Option<PathBuf>,
     /// `/sys/fs/bpf` by default.
     pub bpffs: PathBuf,
+    /// A sysctl that another program changes is put back. `true` by default; `false`: it is only reported.
+    pub keep_sysctls: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,7 +45,7 @@ pub(crate) struct Node {
     /// Networks whose addresses are pods. An address inside them that no endpoint claims is unknown, never `world`.
     #[schemars(length(min = 1), transform = each_network)]
     pub(crate) pod_networks: Vec<String>,
-    /// The node's own addresses (identity `host`); empty: those of its interfaces.
+    /// The node's own addresses (identity `host`); empty: those of its interfaces, followed as they change.
     #[serde(default)]
     #[schemars(transform = each_address)]
     pub(crate) addresses: Vec<String>,
@@ -77,6 +77,9 @@ pub(crate) struct Redirect {
     /// Where the BPF file system is mounted.
     #[schemars(extend("format" = "path"))]
     pub(crate) bpffs: String,
+    /// The kernel settings that redirection needs (`net.ipv4.tcp_early_demux = 0`) are put back when another program changes
+    /// them; `false`: `sluice status` reports it, and nothing else.
+    pub(crate) keep_sysctls: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
@@ -215,7 +218,7 @@ impl Default for Policies {
 
 impl Default for Redirect {
     fn default() -> Self {
-        Self { mode: Mode::Ebpf, object: None, bpffs: "/sys/fs/bpf".to_owned() }
+        Self { mode: Mode::Ebpf, object: None, bpffs: "/sys/fs/bpf".to_owned(), keep_sysctls: true }
     }
 }
 

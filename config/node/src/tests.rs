@@ -104,7 +104,9 @@ listener:
 #[test]
 fn defaults_stand_for_absent_sections() {
     let config = accepted("n.yml", &[NODE]);
-    assert_eq!(config.redirect, Redirect { mode: Mode::Ebpf, object: None, bpffs: "/sys/fs/bpf".into() });
+    let redirect =
+        Redirect { mode: Mode::Ebpf, object: None, bpffs: "/sys/fs/bpf".into(), keep_sysctls: true };
+    assert_eq!(config.redirect, redirect);
     assert!(config.policies.allow_localhost);
     assert_eq!(config.node.state_directory, PathBuf::from("/var/lib/sluice"));
     assert_eq!((config.limits.head_bytes, config.limits.path_bytes), (65_536, 8192));

@@ -6,6 +6,7 @@
 //!
 //! What can fail is tried before anything in the kernel is touched: a daemon that does not start leaves in force what was.
 
+use crate::addresses;
 use crate::admin::{self, Admin};
 use crate::collector;
 use crate::findings::Findings;
@@ -189,6 +190,7 @@ impl Daemon {
         let kernel = redirector
             .map(|redirector| start_kernel(redirector, &shared, &metrics, &findings))
             .transpose()?;
+        let (addressed, node_addresses) = watch::channel(addresses::read(&findings));
         let (reporting, reported) = watch::channel(shared.snapshot.load_full());
         let mut publisher = Publisher {
             shared: Arc::clone(&shared),
@@ -200,7 +202,7 @@ impl Daemon {
             policies,
             heard: 0,
             settled: workers.settled,
-            node_addresses: settings::interface_addresses(),
+            node_addresses,
             config: config.clone(),
             numbers,
             revision,
@@ -223,6 +225,7 @@ impl Daemon {
         let (reloads, received) = mpsc::channel(1);
         // These tasks live as long as the process.
         let _publisher = tokio::spawn(publisher.run(received));
+        let _addresses = tokio::spawn(addresses::follow(addressed, Arc::clone(&findings)));
         let _admin = tokio::spawn(admin::serve(socket, admin));
         let _metrics = metrics_listener.map(|listener| tokio::spawn(admin::serve_metrics(listener, metrics)));
         let collector = (collector, stop);

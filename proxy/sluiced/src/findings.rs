@@ -16,8 +16,10 @@ pub(crate) struct Findings(Mutex<Sources>);
 
 #[derive(Debug, Default)]
 struct Sources {
+    addresses: Vec<Finding>,
     change: Vec<Finding>,
     enforcement: Vec<Finding>,
+    kernel: Vec<Finding>,
     links: Vec<Finding>,
     machine: Vec<Finding>,
     missing_interfaces: Vec<String>,
@@ -29,9 +31,19 @@ struct Sources {
 impl Findings {
     pub(crate) fn all(&self) -> Vec<Finding> {
         let sources = self.lock();
-        let Sources { change, enforcement, links, machine, missing_interfaces, node_file, policies, resolve } =
-            &*sources;
-        let said = [node_file, policies, resolve, enforcement, change, machine, links];
+        let Sources {
+            addresses,
+            change,
+            enforcement,
+            kernel,
+            links,
+            machine,
+            missing_interfaces,
+            node_file,
+            policies,
+            resolve,
+        } = &*sources;
+        let said = [node_file, policies, resolve, enforcement, change, kernel, machine, links, addresses];
         let said = said.into_iter().flatten().cloned();
         said.chain(missing_interfaces.iter().map(|name| of_missing_interface(name))).collect()
     }
@@ -56,6 +68,24 @@ impl Findings {
             ..of_machine(format!("an interface that appears is without policy for up to a second: {error}"))
         };
         self.lock().links = error.map(finding).into_iter().collect();
+    }
+
+    /// `None`: the node's addresses are followed.
+    pub(crate) fn set_addresses(&self, error: Option<String>) {
+        let finding = |error| {
+            Finding {
+            field: "node.addresses".into(),
+            fix: "list the node's addresses in the node file, or remove the cause; it is tried again every second"
+                .into(),
+            ..of_machine(format!("new addresses of this node are not known as `host`: {error}"))
+        }
+        };
+        self.lock().addresses = error.map(finding).into_iter().collect();
+    }
+
+    /// What another program did to ours in the kernel.
+    pub(crate) fn set_kernel(&self, findings: Vec<Finding>) {
+        self.lock().kernel = findings;
     }
 
     pub(crate) fn set_enforcement(&self, findings: Vec<Finding>) {
@@ -93,7 +123,7 @@ impl Findings {
     }
 }
 
-fn of_machine(message: String) -> Finding {
+pub(crate) fn of_machine(message: String) -> Finding {
     let subject = "machine".into();
     Finding {
         severity: "warning".into(),

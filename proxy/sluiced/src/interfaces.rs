@@ -1,4 +1,5 @@
-//! Endpoints' interfaces that come and go: heard of as it happens, so that none is unpoliced until somebody looks.
+//! Endpoints' interfaces that come and go, and what other programs remove of ours: heard of as it happens, so that nothing
+//! waits until somebody looks.
 //!
 //! ```text
 //! open ──► look ──► hear ──► look ──► hear ...
@@ -58,23 +59,16 @@ async fn hear(kernel: &Kernel, findings: &Findings) -> Result<Infallible, Deaf> 
             Heard::Nothing => continue,
             Heard::Changes => {}
             Heard::Lost => {
-                tracing::info!("more interfaces have changed than could be heard of: all are looked at");
+                tracing::info!("events lost, rescanning everything");
             }
         }
         look(kernel).await?;
     }
 }
 
-/// An interface that refuses its programs is tried again with every look.
+/// What fails is a finding, and tried again with every look.
 async fn look(kernel: &Kernel) -> Result<(), Deaf> {
-    match kernel.see_to_interfaces().await {
-        Err(Failure::ThreadEnded) => Err(Deaf::Kernel(Failure::ThreadEnded)),
-        Err(error) => {
-            tracing::warn!(%error, "an interface could not be seen to");
-            Ok(())
-        }
-        Ok(()) => Ok(()),
-    }
+    kernel.look().await.map_err(Deaf::Kernel)
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The kernel side, on a thread of its own: its calls block.
 //!
-//! Between commands the thread collects what has expired, reads the counters, and sees to interfaces that came or went unheard.
+//! Between commands the thread collects what has expired, reads the counters, and looks for what came, went or was removed
+//! without a message.
 //! The kernel's verdicts are read on the main thread, when there are some.
 
 use crate::findings::Findings;
 use crate::flows::{Judged, L4Outcome, L4Record};
 use crate::metrics::Metrics;
+use crate::repairs::Repairs;
 use crate::shared::Shared;
 use policy_model::Snapshot;
 use policy_model::snapshot::{Admission, Flow};
@@ -28,8 +30,8 @@ enum Command {
     After(oneshot::Sender<Result<(), Failure>>),
     Before(Box<Plan>, oneshot::Sender<Result<(), Failure>>),
     Cut(oneshot::Sender<Result<Option<Vec<CutFlow>>, Failure>>),
-    Interfaces(oneshot::Sender<Result<(), Failure>>),
     Judge(Arc<Snapshot>, oneshot::Sender<Result<Vec<CutFlow>, Failure>>),
+    Look(oneshot::Sender<Result<(), Failure>>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +48,7 @@ pub(crate) enum Failure {
 const EVENTS_EVERY: Duration = Duration::from_millis(10);
 /// ... and at most so many at once.
 const EVENTS_MAX: usize = 4096;
-/// Expired flows are collected, counters read and interfaces seen to this often.
+/// Expired flows are collected, counters read, and everything of ours looked at this often.
 pub(crate) const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 impl Kernel {
@@ -59,7 +61,8 @@ impl Kernel {
     ) -> std::io::Result<Self> {
         let (commands, receiver) = sync_channel(4);
         findings.set_machine(redirect::warnings());
-        let thread = Thread { redirector, pending: None, metrics, findings, sweep_every };
+        let repairs = Repairs::default();
+        let thread = Thread { redirector, pending: None, repairs, metrics, findings, sweep_every };
         let _detached =
             std::thread::Builder::new().name("kernel".into()).spawn(move || thread.run(&receiver))?;
         Ok(Self { commands })
@@ -85,9 +88,9 @@ impl Kernel {
         self.ask(Command::After).await
     }
 
-    /// Interfaces that have come or gone are seen to now.
-    pub(crate) async fn see_to_interfaces(&self) -> Result<(), Failure> {
-        self.ask(Command::Interfaces).await
+    /// Interfaces that have come or gone get or lose programs now, and what another program removed is put back.
+    pub(crate) async fn look(&self) -> Result<(), Failure> {
+        self.ask(Command::Look).await
     }
 
     async fn ask<T>(
@@ -104,6 +107,7 @@ impl Kernel {
 struct Thread {
     redirector: Redirector,
     pending: Option<Pending>,
+    repairs: Repairs,
     metrics: Arc<Metrics>,
     findings: Arc<Findings>,
     sweep_every: Duration,
@@ -130,8 +134,11 @@ impl Thread {
             Command::After(answer) => drop(answer.send(self.after())),
             Command::Before(plan, answer) => drop(answer.send(self.before(*plan))),
             Command::Cut(answer) => drop(answer.send(self.redirector.cut_flows().map_err(Failure::from))),
-            Command::Interfaces(answer) => drop(answer.send(self.see_to_interfaces())),
             Command::Judge(snapshot, answer) => drop(answer.send(self.judge(&snapshot))),
+            Command::Look(answer) => {
+                self.look();
+                drop(answer.send(Ok(())));
+            }
         }
     }
 
@@ -151,10 +158,11 @@ impl Thread {
         Ok(())
     }
 
-    fn see_to_interfaces(&mut self) -> Result<(), Failure> {
-        let seen_to = self.redirector.see_to_interfaces();
+    fn look(&mut self) {
+        let (look, now) = (self.redirector.look(), Instant::now());
+        self.repairs.add(look, now);
+        self.findings.set_kernel(self.repairs.findings(now));
         self.report_missing();
-        Ok(seen_to?)
     }
 
     fn report_missing(&self) {
@@ -163,10 +171,11 @@ impl Thread {
     }
 
     fn sweep(&mut self) {
+        self.look();
+        self.findings.set_machine(redirect::warnings());
         if let Err(error) = self.redirector.sweep() {
             tracing::warn!(%error, "expired flows could not be collected");
         }
-        self.report_missing();
         match self.redirector.counters() {
             Ok(counters) => self.metrics.set_kernel(counters),
             Err(error) => tracing::warn!(%error, "the kernel's counters could not be read"),

@@ -10,6 +10,8 @@ mod clock;
 mod connections;
 mod door;
 mod findings;
+mod addresses;
+mod repairs;
 mod flows;
 mod settings;
 mod state;

@@ -44,7 +44,8 @@ pub(crate) struct Publisher {
     pub(crate) heard: u64,
     /// One for each worker: the revision that all of its connections have met.
     pub(crate) settled: Vec<watch::Receiver<u64>>,
-    pub(crate) node_addresses: Vec<IpAddr>,
+    /// Followed; the node file may list others.
+    pub(crate) node_addresses: watch::Receiver<Vec<IpAddr>>,
     pub(crate) config: Config,
     pub(crate) numbers: Numbers,
     /// The last revision that was given to a change, in force or not.
@@ -101,6 +102,7 @@ impl Publisher {
                     self.cut_more().await;
                     continue;
                 }
+                Ok(()) = self.node_addresses.changed() => {}
                 () = tokio::time::sleep(RETRY_EVERY), if failed => {}
             }
             failed = match self.publish().await {
@@ -127,7 +129,8 @@ impl Publisher {
     pub(crate) async fn publish(&mut self) -> Result<(), PublishError> {
         let policies = Arc::clone(&self.policies.borrow_and_update());
         self.report_policies(&policies);
-        let inputs = settings::inputs(&self.config, &self.node_addresses, &policies.policies);
+        let node_addresses = self.node_addresses.borrow_and_update().clone();
+        let inputs = settings::inputs(&self.config, &node_addresses, &policies.policies);
         let result = match self.in_force.as_ref() == Some(&inputs) {
             true => Ok(()),
             false => self.change(inputs).await,

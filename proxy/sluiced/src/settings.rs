@@ -7,7 +7,7 @@ use policy_model::labels::{Label, LabelSet};
 use policy_model::rule::{Policy, Protocol};
 use proxy_core::Limits;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -39,6 +39,7 @@ pub(crate) fn redirect(config: &Config) -> ::redirect::Settings {
         object: config.redirect.object.clone().unwrap_or_else(installed),
         bpffs: config.redirect.bpffs.clone(),
         state_directory: config.node.state_directory.clone(),
+        keep_sysctls: config.redirect.keep_sysctls,
     }
 }
 
@@ -125,44 +126,4 @@ pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Probl
             fix: "restart sluiced".into(),
         })
         .collect()
-}
-
-/// The addresses of this machine's interfaces, as the kernel's own tables list them.
-pub(crate) fn interface_addresses() -> Vec<IpAddr> {
-    let table = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let mut addresses: Vec<IpAddr> = local_v4(&table("/proc/net/fib_trie")).map(Into::into).collect();
-    addresses.extend(local_v6(&table("/proc/net/if_inet6")).map(IpAddr::from));
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
-}
-
-/// A leaf (`|-- 127.0.0.1`) is followed by what holds for it (`/32 host LOCAL`).
-fn local_v4(fib_trie: &str) -> impl Iterator<Item = Ipv4Addr> {
-    let lines = fib_trie.lines().map(str::trim);
-    lines.clone().zip(lines.skip(1)).filter_map(|(leaf, meaning)| {
-        let address = leaf.strip_prefix("|-- ")?.parse().ok()?;
-        (meaning == "/32 host LOCAL").then_some(address)
-    })
-}
-
-/// The first column, 32 hexadecimal digits.
-fn local_v6(if_inet6: &str) -> impl Iterator<Item = Ipv6Addr> {
-    let bits = |line: &str| u128::from_str_radix(line.split_whitespace().next()?, 16).ok();
-    if_inet6.lines().filter_map(bits).map(Ipv6Addr::from_bits)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_of_the_machine() {
-        let fib_trie = "Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 127.0.0.0\n        /8 host LOCAL\n     |-- 127.0.0.1\n        \
-                        /32 host LOCAL\n     |-- 10.1.2.3\n        /32 host LOCAL\n     |-- 10.1.2.255\n        /32 link BROADCAST\n";
-        let found: Vec<_> = local_v4(fib_trie).collect();
-        assert_eq!(found, [Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 1, 2, 3)]);
-        let if_inet6 = "00000000000000000000000000000001 01 80 10 80       lo\n";
-        assert_eq!(local_v6(if_inet6).collect::<Vec<_>>(), [Ipv6Addr::LOCALHOST]);
-    }
 }

@@ -10,6 +10,7 @@
 //! priority only, other filters may run before them, and whoever deletes the qdisc deletes them.
 
 use crate::error::Error;
+use crate::filters;
 use crate::pins::{Pins, unpin};
 use crate::sys::{self, Attachment};
 use aya::programs::links::FdLink;
@@ -46,7 +47,6 @@ pub(crate) const SIDES: [Side; 2] = [
 pub(crate) const PICK_LISTENER: &str = "pick_listener";
 /// Of this thread: threads may be in different network namespaces.
 const NETWORK_NAMESPACE: &str = "/proc/thread-self/ns/net";
-const CLSACT_PRIORITY: u16 = 50;
 
 #[derive(Debug)]
 pub(crate) struct Programs {
@@ -117,18 +117,18 @@ impl Programs {
 
     fn ensure_filter(&mut self, interface: &str, side: Side) -> Result<(), Error> {
         let failed = |cause| Error::Attach { program: side.program, place: interface.into(), cause };
-        let handle = TcHandle::new(0, 1);
+        let handle = TcHandle::new(0, filters::HANDLE);
         if let Err(error) = tc::qdisc_add_clsact(interface) {
             // Found out below if there is no qdisc either.
             tracing::debug!(interface, %error, "no new clsact qdisc");
         }
         let program = self.classifier(side.program)?;
-        let options = NlOptions { priority: CLSACT_PRIORITY, handle, classid: None };
+        let options = NlOptions { priority: filters::PRIORITY, handle, classid: None };
         let created =
             program.attach_with_options(interface, side.attach_type, TcAttachOptions::Netlink(options));
         let id = created.or_else(|_exists| {
             let old =
-                SchedClassifierLink::attached(interface, side.attach_type, CLSACT_PRIORITY, handle, None);
+                SchedClassifierLink::attached(interface, side.attach_type, filters::PRIORITY, handle, None);
             program.attach_to_link(old.map_err(TcError::IoError)?)
         });
         let link = id.and_then(|id| program.take_link(id)).map_err(failed)?;
@@ -137,11 +137,11 @@ impl Programs {
         Ok(())
     }
 
-    /// Whether what was attached to this interface still is. Filters are not asked for: they go with their interface only,
-    /// or with a qdisc that somebody deletes.
+    /// Whether what was attached to this interface still is. Where that can't be learnt it is taken to be gone: attaching again
+    /// what is there does no harm.
     pub(crate) fn is_attached(&self, interface: &str, ifindex: u32) -> bool {
         match self.hook {
-            Hook::Clsact => true,
+            Hook::Clsact => filters::are_attached(ifindex).unwrap_or_default(),
             Hook::Tcx => is_linked(&self.pins, interface, ifindex),
         }
     }
@@ -163,12 +163,32 @@ impl Programs {
         Ok(())
     }
 
+    /// Whether `pick_listener` is the program of this network namespace, and will be that of the next process.
+    pub(crate) fn picks_listeners(&self) -> Result<bool, Error> {
+        let here = namespace_attachment(&own_namespace()?)?;
+        let link = sys::pinned(&self.pins.link(PICK_LISTENER));
+        Ok(link.and_then(|link| sys::link_attachment(link.as_fd())).is_ok_and(|place| place == here))
+    }
+
+    /// Pins again the maps whose pins are gone: without them the next process would begin with nothing. Their names.
+    pub(crate) fn repin_maps(&self) -> Result<Vec<&'static str>, Error> {
+        let mut missing = Vec::new();
+        for (name, path) in self.pins.all_maps().filter(|(_, path)| !path.exists()) {
+            let map = self.ebpf.map(name).ok_or(Error::MapMissing(name))?;
+            let failed =
+                |error| Error::Link { action: "pin", path: path.clone(), cause: io::Error::other(error) };
+            map.pin(&path).map_err(failed)?;
+            missing.push(name);
+        }
+        Ok(missing)
+    }
+
     /// Makes `pick_listener` the program of this network namespace.
     pub(crate) fn ensure_listener_picker(&mut self) -> Result<(), Error> {
         let path = self.pins.link(PICK_LISTENER);
         let failed =
             |cause| Error::Attach { program: PICK_LISTENER, place: "this network namespace".into(), cause };
-        let namespace = File::open(NETWORK_NAMESPACE).map_err(Error::file("open", NETWORK_NAMESPACE))?;
+        let namespace = own_namespace()?;
         let here = namespace_attachment(&namespace)?;
         let program = self.listener_picker()?;
         if adopt(&path, here, program.fd().map_err(failed)?.as_fd())? {
@@ -214,8 +234,7 @@ pub(crate) fn remove_filter(interface: &str, side: Side) -> bool {
 
 /// Refuses pins that run in another network namespace than this thread's: they are another node's.
 pub(crate) fn check_namespace(pins: &Pins) -> Result<(), Error> {
-    let namespace = File::open(NETWORK_NAMESPACE).map_err(Error::file("open", NETWORK_NAMESPACE))?;
-    let here = namespace_attachment(&namespace)?;
+    let here = namespace_attachment(&own_namespace()?)?;
     let path = pins.link(PICK_LISTENER);
     match sys::pinned(&path).and_then(|link| sys::link_attachment(link.as_fd())) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -225,6 +244,10 @@ pub(crate) fn check_namespace(pins: &Pins) -> Result<(), Error> {
         Ok(found) if found == here => Ok(()),
         Ok(_) => Err(Error::OtherNamespace(pins.root().into())),
     }
+}
+
+fn own_namespace() -> Result<File, Error> {
+    File::open(NETWORK_NAMESPACE).map_err(Error::file("open", NETWORK_NAMESPACE))
 }
 
 fn namespace_attachment(namespace: &File) -> Result<Attachment, Error> {

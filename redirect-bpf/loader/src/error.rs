@@ -27,6 +27,8 @@ pub enum Error {
     Load { object: PathBuf, cause: Box<EbpfError> },
     #[error("the object has no program `{0}`: it is of another version, build it with `make bpf`")]
     ProgramMissing(&'static str),
+    #[error("the object has no map `{0}`: it is of another version, build it with `make bpf`")]
+    MapMissing(&'static str),
     #[error("can't load the program `{program}`: {}", told(.cause))]
     Program { program: &'static str, cause: ProgramError },
     #[error("can't attach `{program}` to `{place}`: {}", told(.cause))]
@@ -41,9 +43,15 @@ pub enum Error {
     File { action: &'static str, path: PathBuf, cause: io::Error },
     #[error("can't {action}: {}", told(.cause))]
     Route { action: String, cause: io::Error },
+    #[error(
+        "marked packets are not delivered to this node over {family}, so inspected ports are dead: remove what comes before `fwmark 0x200/0xf00 lookup 2004` (`ip rule`), or is in table 2004 beside our route"
+    )]
+    MarkIgnored { family: &'static str },
+    #[error("can't look up the node's addresses: {}", told(.0))]
+    Addresses(io::Error),
     #[error("can't look up network interfaces: {0}")]
     Interfaces(io::Error),
-    #[error("can't hear of changes of network interfaces: {0}")]
+    #[error("can't subscribe to changes of interfaces, routes and addresses: {0}")]
     Links(io::Error),
     #[error("can't open a raw socket for resets: {0}")]
     ResetSocket(io::Error),

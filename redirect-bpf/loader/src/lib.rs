@@ -9,7 +9,8 @@
 //! apply_after    interfaces, endpoints and addresses that are gone; policy maps: the new ones; the epoch
 //! cut_flows      the rest, until there is none
 //! ```
-//! Between changes interfaces come and go: [`Links`] tells when, [`Redirector::see_to_interfaces`] does what is to be done.
+//! Between changes interfaces come and go, and other programs remove what is ours: [`Links`] tells when, [`Redirector::look`]
+//! attaches, and puts back.
 //!
 //! INVARIANT: at every instant of a change a connection without a rule reaches the proxy or is dropped, never the network.
 //! INVARIANT: a policy map knows an identity before an address is taken for it.
@@ -21,6 +22,8 @@
 
 pub mod btf;
 mod error;
+mod netlink;
+mod addresses;
 mod interfaces;
 mod links;
 mod pins;
@@ -31,6 +34,7 @@ mod reset;
 mod routes;
 pub mod sockets;
 mod sys;
+mod filters;
 mod attach;
 mod sysctls;
 mod checks;
@@ -39,8 +43,10 @@ mod maps;
 mod events;
 mod flows;
 mod uninstall;
+mod repairs;
 mod redirector;
 
+pub use addresses::node_addresses;
 pub use attach::Hook;
 pub use checks::warnings;
 pub use error::Error;
@@ -48,7 +54,8 @@ pub use events::{DropReason, Events, KernelEvent};
 pub use flows::{CutFlow, Fate};
 pub use links::{Heard, Links};
 pub use pins::BPFFS_DEFAULT;
-pub use redirector::{EVENTS_LOST, Pending, Redirector};
+pub use redirector::{EVENTS_LOST, Pending, REPAIRS, Redirector};
+pub use repairs::{Fault, Look, Severity};
 pub use uninstall::uninstall;
 
 use std::path::PathBuf;
@@ -63,4 +70,6 @@ pub struct Settings {
     pub bpffs: PathBuf,
     /// Old values of sysctls are saved here, for uninstall.
     pub state_directory: PathBuf,
+    /// A sysctl that another program changes is put back; else it is only reported.
+    pub keep_sysctls: bool,
 }

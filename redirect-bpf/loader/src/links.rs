@@ -1,10 +1,14 @@
-//! A bell that rings when network interfaces appear, change or go away (rtnetlink's group of link messages).
+//! Subscriptions to changes of the node's network: interfaces, their filters, rules and our route table; or its addresses.
 //!
-//! What a message says is not looked at: whoever hears it asks the kernel what is there now. So a lost message costs nothing as
-//! long as it is known that one was lost, no message can mislead, and a hundred of them are answered by one look.
+//! What a message says is not read, except whose routing table it is about, so that a node whose routes change all the time
+//! is not rescanned all the time: a subscriber asks the kernel what is there now. So a lost message costs nothing as long as it
+//! is known that one was lost, no message can mislead, and a hundred of them are answered by one rescan.
 
 use crate::error::Error;
-use rtnetlink::constants::RTMGRP_LINK;
+use rtnetlink::constants::{
+    RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV4_RULE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE,
+    RTMGRP_LINK, RTMGRP_TC,
+};
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
 use rtnetlink::sys::{Socket, SocketAddr};
 use std::fmt;
@@ -24,31 +28,68 @@ pub enum Heard {
 const MESSAGES_MAX: usize = 4096;
 /// The kernel lets assign it.
 const PORT_ANY: u32 = 0;
+/// `RTNLGRP_IPV6_RULE` is 19, and has no constant as a mask.
+const RTMGRP_IPV6_RULE: u32 = 1 << (19 - 1);
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+/// Every table of a number above 255, ours among them.
+const RT_TABLE_COMPAT: u8 = 252;
+const RT_TABLE_LOCAL: u8 = 255;
+/// The headers of a message and of a route.
+const HEADERS_LEN: usize = 16 + 12;
+/// Where they say the kind of message, and the table.
+const TYPE_AT: usize = 4;
+const TABLE_AT: usize = 16 + 4;
 
-/// The ear for changes of interfaces, in the network namespace of the thread that opened it. Its descriptor is readable when
-/// there is something to hear.
+/// A subscription, in the network namespace of the thread that opened it. Its descriptor is readable when there are changes.
 pub struct Links {
     socket: Socket,
+    /// The only one whose routes matter.
+    table: u8,
 }
 
 impl Links {
-    /// From now on changes are heard: a look after this misses none.
+    /// To what can take away, or call for, something that Sluice has set up. Whoever looks after this misses no change.
     pub fn open() -> Result<Self, Error> {
+        let rules = RTMGRP_IPV4_RULE | RTMGRP_IPV6_RULE;
+        let routes = RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
+        Self::subscribe(RTMGRP_LINK | RTMGRP_TC | rules | routes, RT_TABLE_COMPAT)
+    }
+
+    /// To changes of [`crate::node_addresses`].
+    pub fn of_addresses() -> Result<Self, Error> {
+        let routes = RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE;
+        Self::subscribe(RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | routes, RT_TABLE_LOCAL)
+    }
+
+    fn subscribe(groups: u32, table: u8) -> Result<Self, Error> {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
             socket.set_non_blocking(true)?;
-            socket.bind(&SocketAddr::new(PORT_ANY, RTMGRP_LINK))?;
-            Ok(Self { socket })
+            socket.bind(&SocketAddr::new(PORT_ANY, groups))?;
+            Ok(Self { socket, table })
         };
         open().map_err(Error::Links)
     }
 
     /// Takes what has come. Never blocks.
     pub fn hear(&mut self) -> Result<Heard, Error> {
-        // Of a message that is longer the rest is dropped.
-        let mut start = [0; 16];
-        let messages = core::iter::repeat_with(|| self.socket.recv(&mut start.as_mut_slice(), 0));
+        let messages = core::iter::repeat_with(|| {
+            // Of a message that is longer the rest is dropped.
+            let mut start = [0; HEADERS_LEN];
+            let _length = self.socket.recv(&mut start.as_mut_slice(), 0)?;
+            Ok(concerns(&start, self.table))
+        });
         heard(messages.take(MESSAGES_MAX)).map_err(Error::Links)
+    }
+}
+
+/// Whether the message is about a route of this table, or about something else than routes.
+fn concerns(start: &[u8; HEADERS_LEN], table: u8) -> bool {
+    let kind = start.get(TYPE_AT..).and_then(|rest| rest.first_chunk()).map(|kind| u16::from_ne_bytes(*kind));
+    match kind {
+        Some(RTM_NEWROUTE | RTM_DELROUTE) => start.get(TABLE_AT) == Some(&table),
+        _ => true,
     }
 }
 
@@ -70,13 +111,14 @@ impl fmt::Debug for Links {
     }
 }
 
-/// What a row of answers of the socket comes to. The first that says that it is empty ends the row.
-fn heard(answers: impl Iterator<Item = io::Result<usize>>) -> io::Result<Heard> {
+/// What a row of answers of the socket comes to: whether each message concerns us. The first that says that the socket is empty
+/// ends the row.
+fn heard(answers: impl Iterator<Item = io::Result<bool>>) -> io::Result<Heard> {
     let mut heard = Heard::Nothing;
     for answer in answers {
         match answer {
-            Ok(_length) if heard == Heard::Nothing => heard = Heard::Changes,
-            Ok(_length) => {}
+            Ok(true) if heard == Heard::Nothing => heard = Heard::Changes,
+            Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => heard = Heard::Lost,
@@ -90,13 +132,14 @@ fn heard(answers: impl Iterator<Item = io::Result<usize>>) -> io::Result<Heard> 
 mod tests {
     use super::*;
 
-    const MESSAGE: Result<usize, i32> = Ok(1000);
-    const EMPTY: Result<usize, i32> = Err(libc::EAGAIN);
-    const OVERRUN: Result<usize, i32> = Err(libc::ENOBUFS);
-    const INTERRUPTED: Result<usize, i32> = Err(libc::EINTR);
+    const MESSAGE: Result<bool, i32> = Ok(true);
+    const OTHERS: Result<bool, i32> = Ok(false);
+    const EMPTY: Result<bool, i32> = Err(libc::EAGAIN);
+    const OVERRUN: Result<bool, i32> = Err(libc::ENOBUFS);
+    const INTERRUPTED: Result<bool, i32> = Err(libc::EINTR);
 
     #[track_caller]
-    fn check(answers: &[Result<usize, i32>], expect: Heard) {
+    fn check(answers: &[Result<bool, i32>], expect: Heard) {
         let answers = answers.iter().map(|answer| answer.map_err(io::Error::from_raw_os_error));
         assert_eq!(heard(answers).unwrap(), expect);
     }
@@ -107,6 +150,24 @@ mod tests {
         check(&[MESSAGE, EMPTY], Heard::Changes);
         check(&[MESSAGE, MESSAGE, INTERRUPTED, MESSAGE, EMPTY], Heard::Changes);
         check(&[MESSAGE; MESSAGES_MAX], Heard::Changes);
+    }
+
+    #[test]
+    fn routes_of_others_are_no_changes() {
+        check(&[OTHERS, OTHERS, EMPTY], Heard::Nothing);
+        check(&[OTHERS, MESSAGE, OTHERS, EMPTY], Heard::Changes);
+        let message = |kind: u16, table: u8| {
+            let mut start = [0; HEADERS_LEN];
+            start[TYPE_AT..TYPE_AT + 2].copy_from_slice(&kind.to_ne_bytes());
+            start[TABLE_AT] = table;
+            start
+        };
+        for kind in [RTM_NEWROUTE, RTM_DELROUTE] {
+            assert!(concerns(&message(kind, RT_TABLE_COMPAT), RT_TABLE_COMPAT));
+            assert!(!concerns(&message(kind, 254), RT_TABLE_COMPAT));
+        }
+        const RTM_NEWLINK: u16 = 16;
+        assert!(concerns(&message(RTM_NEWLINK, 254), RT_TABLE_COMPAT));
     }
 
     #[test]
@@ -122,7 +183,7 @@ mod tests {
 
     #[test]
     fn other_errors_are_errors() {
-        let answers = [Ok(1), Err(io::Error::from_raw_os_error(libc::EBADF))];
+        let answers = [Ok(true), Err(io::Error::from_raw_os_error(libc::EBADF))];
         assert_eq!(heard(answers.into_iter()).unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
 }

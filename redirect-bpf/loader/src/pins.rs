@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Where bpffs is expected; mounted here where it is missing.
@@ -26,6 +27,14 @@ const BPFFS_MAGIC: i64 = 0xcafe_4a11;
 /// Held by one process at a time.
 #[derive(Debug)]
 pub(crate) struct Lock(File);
+
+impl Lock {
+    /// `false`: the directory was removed, and another one has its name.
+    pub(crate) fn holds(&self, pins: &Pins) -> bool {
+        let identity = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        self.0.metadata().ok().map(identity) == fs::metadata(&pins.root).ok().map(identity)
+    }
+}
 
 impl Drop for Lock {
     fn drop(&mut self) {
@@ -120,6 +129,11 @@ impl Pins {
         }
         let found = format!("keys of {} bytes, values of {}", info.key_size(), info.value_size());
         Err(Error::PinnedMapDiffers { path, found })
+    }
+
+    /// Whether every map is pinned. A link that is not, does not run either.
+    pub(crate) fn are_complete(&self) -> bool {
+        self.links().is_dir() && self.all_maps().all(|(_, path)| path.exists())
     }
 
     /// Every map with the path of its pin.

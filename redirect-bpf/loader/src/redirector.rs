@@ -8,6 +8,7 @@ use crate::interfaces::Interfaces;
 use crate::maps::Maps;
 use crate::pins::{Lock, Pins};
 use crate::plan::Plan;
+use crate::repairs::{Fault, Look, Severity};
 use crate::tables::{Entries, policies_of, step, strict_policies, unused};
 use crate::{Settings, checks, routes, sysctls, uninstall};
 use policy_model::Flow;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 /// The kernel half of Sluice, owned by one process.
 #[derive(Debug)]
 pub struct Redirector {
+    pins: Pins,
     programs: Programs,
     maps: Maps,
     flows: Flows,
@@ -36,12 +38,20 @@ pub struct Redirector {
     next: Option<Arc<Plan>>,
     /// Pins of other versions: their programs go on until this one's first change is in force.
     obsolete: Vec<PathBuf>,
+    settings: Settings,
+    /// What another program had removed, and was put back since the last look.
+    put_back: Vec<String>,
+    /// How many times that has happened.
+    repairs: u64,
     /// Two processes with one set of maps would each undo what the other one does. The last to be dropped.
-    _lock: Lock,
+    lock: Lock,
 }
 
 /// The name of the counter of events that found no room in the ring buffer.
 pub const EVENTS_LOST: &str = "events_lost";
+
+/// The name of the counter of things that another program had removed, and that were put back.
+pub const REPAIRS: &str = "repairs";
 
 /// A change that has been made safe (`apply_before`) and waits to be completed (`apply_after`).
 #[must_use]
@@ -72,11 +82,13 @@ impl Redirector {
         programs.ensure_listener_picker()?;
         let attached = adopt(&mut programs, &pins, &maps, &interfaces)?;
         checks::warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        let obsolete = pins.other_schemas()?;
         tracing::info!(hook = ?hook, adopted = attached.len(), "kernel programs are in place");
         Ok(Self {
-            _lock: lock,
+            lock,
             flows: Flows::open(&pins)?,
             events: Some(Events::open(&pins)?),
+            pins,
             programs,
             maps,
             interfaces,
@@ -84,7 +96,10 @@ impl Redirector {
             missing: BTreeSet::new(),
             plan: None,
             next: None,
-            obsolete: pins.other_schemas()?,
+            obsolete,
+            put_back: Vec::new(),
+            repairs: 0,
+            settings,
         })
     }
 
@@ -166,18 +181,75 @@ impl Redirector {
             (EVENTS_LOST, counter::EVENTS_LOST),
             ("redirected", counter::REDIRECTED),
         ];
-        drops.chain(others).map(|(name, index)| Ok((name, self.maps.counter(index)?))).collect()
+        let in_kernel = drops.chain(others).map(|(name, index)| Ok((name, self.maps.counter(index)?)));
+        in_kernel.chain([Ok((REPAIRS, self.repairs))]).collect()
     }
 
-    /// Collects expired conntrack entries, resends resets to revoked flows that still talk, and sees to interfaces that were
-    /// deleted or made again. Call every few seconds.
+    /// Collects expired conntrack entries, and resends resets to revoked flows that still talk. Call every few seconds.
     pub fn sweep(&mut self) -> Result<(), Error> {
-        self.see_to_interfaces()?;
         self.flows.sweep()
     }
 
-    /// Interfaces that were deleted lose their pins, those that were made (again) get programs. Call whenever [`super::Links`]
-    /// has heard something; where nothing has changed it asks, and does nothing.
+    /// Puts back what of ours another program has removed or changed, and sees to interfaces that came or went. Call whenever
+    /// [`super::Links`] has heard something, and every few seconds: not everything is heard of. Where nothing has changed it
+    /// asks, and does nothing.
+    pub fn look(&mut self) -> Look {
+        let mut look = Look::default();
+        // Pins first: what comes behind is pinned beside them.
+        look.add(self.repair_pins());
+        look.add(self.repair_listener_picker());
+        let interfaces = self.see_to_interfaces();
+        look.add(interfaces.map(|()| core::mem::take(&mut self.put_back)));
+        routes::repair().into_iter().for_each(|family| look.add(family));
+        self.look_at_sysctls(&mut look);
+        self.repairs += u64::try_from(look.put_back.len()).unwrap_or_default();
+        look
+    }
+
+    /// Without its pins everything runs on, but the next process would know nothing of it.
+    fn repair_pins(&mut self) -> Result<Vec<String>, Error> {
+        if self.pins.are_complete() {
+            return Ok(Vec::new());
+        }
+        let settings = &self.settings;
+        let pins = Pins::prepare(&settings.bpffs, || uninstall::remember_mount(settings))?;
+        if !self.lock.holds(&pins) {
+            self.lock = pins.lock()?;
+        }
+        Ok(self.programs.repin_maps()?.into_iter().map(|map| format!("the pin of the map {map}")).collect())
+    }
+
+    fn repair_listener_picker(&mut self) -> Result<Vec<String>, Error> {
+        if self.programs.picks_listeners()? {
+            return Ok(Vec::new());
+        }
+        self.programs.ensure_listener_picker()?;
+        Ok(vec!["the program `pick_listener` of this network namespace".into()])
+    }
+
+    fn look_at_sysctls(&self, look: &mut Look) {
+        let changed = sysctls::changed();
+        if self.settings.keep_sysctls {
+            let names = changed.and_then(|changed| {
+                sysctls::set(&self.settings.state_directory)?;
+                Ok(changed.iter().map(|(name, _)| format!("the setting {}", sysctls::dotted(name))).collect())
+            });
+            return look.add(names);
+        }
+        match changed {
+            Ok(changed) => look.faults.extend(changed.iter().map(|(name, value)| Fault {
+                severity: Severity::Warning,
+                message: format!(
+                    "{} is {value}, changed by another program: packets that pass between endpoints can be dropped",
+                    sysctls::dotted(name)
+                ),
+                fix: "set it to 0, or set `[redirect] keep_sysctls = true`".into(),
+            })),
+            Err(error) => look.add(Err(error)),
+        }
+    }
+
+    /// Interfaces that were deleted lose their pins, those that were made (again) get programs.
     pub fn see_to_interfaces(&mut self) -> Result<(), Error> {
         let Some(plan) = self.plan.clone() else { return Ok(()) };
         let next = self.next.clone();
@@ -232,7 +304,12 @@ impl Redirector {
             } else if self.attached.get(interface) != Some(&ifindex)
                 || !self.programs.is_attached(interface, ifindex)
             {
-                result = result.and(self.attach(interface, ifindex));
+                let known = self.attached.get(interface) == Some(&ifindex);
+                let attached = self.attach(interface, ifindex);
+                if known && attached.is_ok() {
+                    self.put_back.push(format!("the programs on `{interface}`"));
+                }
+                result = result.and(attached);
             }
         }
         self.missing = missing;

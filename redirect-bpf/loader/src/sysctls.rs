@@ -31,12 +31,29 @@ pub(crate) fn set(state_directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// What differs from what was set: name and value.
+pub(crate) fn changed() -> Result<Vec<(&'static str, String)>, Error> {
+    let mut changed = Vec::new();
+    for (name, wanted) in WANTED {
+        let current = read(name)?;
+        if current != *wanted {
+            changed.push((*name, current));
+        }
+    }
+    Ok(changed)
+}
+
+/// As `sysctl` writes it.
+pub(crate) fn dotted(name: &str) -> String {
+    name.replace('/', ".")
+}
+
 /// Writes the old values back; a line for each.
 pub(crate) fn restore(state_directory: &Path) -> Result<Vec<String>, Error> {
     let mut undone = Vec::new();
     for (name, old) in read_saved(state_directory)? {
         write(&name, &old)?;
-        undone.push(format!("set {} back to {old}", name.replace('/', ".")));
+        undone.push(format!("set {} back to {old}", dotted(&name)));
     }
     match fs::remove_file(file(state_directory)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -73,6 +73,7 @@ fn kernel(places: &Places, findings: &Arc<Findings>) -> Kernel {
         object: binaries::kernel_object().unwrap(),
         bpffs: places.pins.clone(),
         state_directory: places.state.clone(),
+        keep_sysctls: true,
     };
     let redirector = Redirector::start(settings).unwrap();
     let config = config_node::read("n.yaml", NODE).unwrap();

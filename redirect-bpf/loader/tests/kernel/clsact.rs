@@ -98,7 +98,7 @@ fn an_interface_that_is_made_again_gets_filters_again() {
     node.unplug(0);
     node.plug_in(0);
     assert_eq!(tc(&node, "ingress"), "");
-    node.run(|| redirector.sweep()).unwrap();
+    node.run(|| redirector.see_to_interfaces()).unwrap();
     assert!(tc(&node, "ingress").contains(" name from_endpoint "));
     assert!(tc(&node, "egress").contains(" name to_endpoint "));
 }

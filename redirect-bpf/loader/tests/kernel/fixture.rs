@@ -82,6 +82,7 @@ impl Node {
             object: object(),
             bpffs: self.directory.join("bpf"),
             state_directory: self.directory.join("state"),
+            keep_sysctls: true,
         }
     }
 

@@ -141,16 +141,16 @@ fn an_interface_that_is_deleted_and_made_again_gets_programs_again() {
     let mut redirector = start(&node);
     apply(&node, &mut redirector, plan(2, &[]));
     node.unplug(1);
-    node.run(|| redirector.sweep()).unwrap();
+    node.run(|| redirector.see_to_interfaces()).unwrap();
     assert_eq!(links(&node), links_of(&[0]));
     assert_eq!(redirector.missing_interfaces().collect::<Vec<_>>(), ["lxc1"]);
     node.plug_in(1);
-    node.run(|| redirector.sweep()).unwrap();
+    node.run(|| redirector.see_to_interfaces()).unwrap();
     assert_eq!(links(&node), links_of(&[0, 1]));
     // Both within one sweep: the name is there, the number is another.
     node.unplug(1);
     node.plug_in(1);
-    node.run(|| redirector.sweep()).unwrap();
+    node.run(|| redirector.see_to_interfaces()).unwrap();
     assert_eq!(links(&node), links_of(&[0, 1]));
     assert_eq!(redirector.missing_interfaces().count(), 0);
 }

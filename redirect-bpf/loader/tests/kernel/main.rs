@@ -7,4 +7,5 @@ mod fixture;
 mod lifecycle;
 mod links;
 mod peers;
+mod repairs;
 mod traffic;

@@ -1,11 +1,12 @@
 //! Which peers of a rule cover an identity.
 //!
+//! INVARIANT: a selector without a reserved key covers pods only, whatever its expressions say.
 //! INVARIANT: somebody unknown is covered by an allow only if the allow covers everybody, and by every deny of somebody.
 
 use crate::cidr::Prefix;
 use crate::identity::{Identity, IdentityId};
 use crate::rule::{Entity, Peer, Peers};
-use crate::selector::SelectorKey;
+use crate::selector::{RESERVED, SelectorKey};
 
 /// An identity, as the peers of a rule look at it.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +64,8 @@ impl Candidate<'_> {
             (Peer::Cidr { .. }, Kind::Pod | Kind::Reserved) => false,
             (Peer::Endpoints(selector), _) => {
                 let names_cluster = || selector.requirements.iter().any(|r| is_cluster(r.key()));
-                selector.matches(&self.identity.labels) && (self.is_local() || names_cluster())
+                let is_meant = || self.is_pod() && (self.is_local() || names_cluster());
+                selector.matches(&self.identity.labels) && (selector.names_reserved() || is_meant())
             }
         }
     }
@@ -86,6 +88,13 @@ impl Candidate<'_> {
             Entity::WorldIpv4 => reserved(&["world-ipv4"]),
             Entity::WorldIpv6 => reserved(&["world-ipv6"]),
         }
+    }
+
+    /// An endpoint with a reserved label (`reserved:init`: its own labels are not known yet) is none, whatever else is
+    /// known of it.
+    fn is_pod(&self) -> bool {
+        let reserved = || self.identity.labels.iter().any(|label| *label.source == *RESERVED);
+        self.kind == Kind::Pod && !reserved()
     }
 
     /// Pods of another cluster of a mesh carry its name; a pod without one is ours. A selector that names no cluster

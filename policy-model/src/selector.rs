@@ -24,6 +24,9 @@ pub struct Selector {
     pub requirements: Vec<Requirement>,
 }
 
+/// The source of the labels of identities that exist without a pod.
+pub(crate) const RESERVED: &str = "reserved";
+
 impl SelectorKey {
     /// `k8s:app`; without a source, `any`.
     pub fn parse(text: &str) -> Self {
@@ -64,6 +67,12 @@ impl Requirement {
 impl Selector {
     pub fn matches(&self, labels: &LabelSet) -> bool {
         self.requirements.iter().all(|r| r.holds(labels))
+    }
+
+    /// Whether it speaks of identities that are no pods. Otherwise a peer selector means pods only: the world, too, lacks
+    /// every label that a `NotIn` or a `DoesNotExist` asks for.
+    pub fn names_reserved(&self) -> bool {
+        self.requirements.iter().any(|r| *r.key().source == *RESERVED)
     }
 }
 

@@ -19,6 +19,9 @@ const CIDR_SET: Schema = Schema {
     unknown: Severity::Error,
 };
 
+/// An entity of the format that is not enforced.
+const CLUSTER_MESH: &str = "cluster-mesh";
+
 /// The four kinds of peer lists, with the names that their direction gives them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Names {
@@ -71,7 +74,8 @@ pub(super) fn read(
             }
         }
     }
-    // Empty lists do not count as a kind.
+    // An empty list is no second kind, and yet it selects nobody.
+    let nobody = written.iter().find(|(_, len)| *len == 0).map(|(name, _)| *name);
     let filled: Vec<&str> = written.iter().filter(|(_, len)| *len > 0).map(|(name, _)| *name).collect();
     if let [first, second, ..] = filled[..] {
         let error = entry.error(
@@ -84,10 +88,15 @@ pub(super) fn read(
             return Err(error);
         }
     }
-    match (unreadable, written.is_empty()) {
-        (true, _) => Err(Unreadable),
-        (false, true) => Ok(Peers::Any),
-        (false, false) => Ok(Peers::Of(peers)),
+    match nobody {
+        _ if unreadable => Err(Unreadable),
+        Some(empty) if filled.len() == 1 => {
+            let message = format!("`{empty}` is empty, so the entry covers nobody");
+            entry.warn(complaints, message, format!("leave `{empty}` out"));
+            Ok(Peers::Of(Vec::new()))
+        }
+        None if written.is_empty() => Ok(Peers::Any),
+        Some(_) | None => Ok(Peers::Of(peers)),
     }
 }
 
@@ -115,6 +124,14 @@ fn entity(
     let text = place.string(complaints)?;
     if let Some(entity) = Entity::ALL.into_iter().find(|entity| entity.as_str() == text) {
         return Ok(Peer::Entity(entity));
+    }
+    if text == CLUSTER_MESH {
+        let message = format!("not supported yet: entity `{CLUSTER_MESH}`");
+        return Err(place.error(
+            complaints,
+            message,
+            "write `cluster`; other clusters of a mesh are not known",
+        ));
     }
     let names = || Entity::ALL.into_iter().map(Entity::as_str);
     let fix = match nearest(text, names()) {

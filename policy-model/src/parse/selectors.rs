@@ -2,7 +2,7 @@
 
 use super::diagnostic::{Complaints, Severity, Unreadable, quoted};
 use super::place::{Place, Schema, Written, nearest};
-use crate::selector::{Requirement, Selector, SelectorKey};
+use crate::selector::{RESERVED, Requirement, Selector, SelectorKey};
 
 const POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const NAMESPACE_LABELS: &str = "io.cilium.k8s.namespace.labels.";
@@ -56,29 +56,33 @@ pub(super) fn read_subject(
 
 /// A peer of a namespaced object is confined to its namespace unless the selector speaks of namespaces itself.
 pub(super) fn confine_peer(selector: &mut Selector, namespace: &str) {
-    if !names_a_place(selector) {
+    if !selector.names_reserved()
+        && !names(selector, |key| is_namespace(key) || key.starts_with(NAMESPACE_LABELS))
+    {
         insert_label(selector, pod_namespace(), namespace);
     }
 }
 
-/// A peer of a clusterwide object is some pod: not world, not a node.
+/// A peer of a clusterwide object has some namespace.
 pub(super) fn confine_to_pods(selector: &mut Selector) {
-    if !names_a_place(selector) {
+    if !selector.names_reserved() && !names(selector, is_namespace) {
         selector.requirements.push(Requirement::Exists(pod_namespace()));
     }
 }
 
 /// Whether the selector speaks of pods whose labels are not known yet.
 pub(super) fn selects_init(selector: &Selector) -> bool {
-    selector.requirements.iter().any(|r| *r.key().source == *"reserved" && *r.key().key == *"init")
+    selector.requirements.iter().any(|r| *r.key().source == *RESERVED && *r.key().key == *"init")
 }
 
-fn names_a_place(selector: &Selector) -> bool {
-    selector.requirements.iter().map(Requirement::key).any(|key| {
-        let pods = matches!(&*key.source, "any" | "k8s");
-        *key.source == *"reserved"
-            || (pods && (*key.key == *POD_NAMESPACE || key.key.starts_with(NAMESPACE_LABELS)))
-    })
+/// Whether some key that is, or may be, a label of pods is one of these.
+fn names(selector: &Selector, is_one: impl Fn(&str) -> bool) -> bool {
+    let keys = selector.requirements.iter().map(Requirement::key);
+    keys.filter(|key| matches!(&*key.source, "any" | "k8s")).any(|key| is_one(&key.key))
+}
+
+fn is_namespace(key: &str) -> bool {
+    key == POD_NAMESPACE
 }
 
 fn pod_namespace() -> SelectorKey {
@@ -122,13 +126,7 @@ fn match_labels(written: Written<'_>, complaints: &mut Complaints) -> Result<Vec
     let mut labels = Vec::new();
     for (text, place) in place.entries(complaints)? {
         let key = key(text, &place, complaints)?;
-        let value = place.string(complaints)?;
-        if !is_label_value(value) {
-            let message = format!("{} is not a label value", quoted(value));
-            let fix = "at most 63 letters, digits, `-`, `_` and `.`, a letter or digit at both ends";
-            return Err(place.error(complaints, message, fix));
-        }
-        labels.push(Requirement::In(key, vec![value.into()]));
+        labels.push(Requirement::In(key, vec![value(&place, complaints)?.into()]));
     }
     labels.sort();
     let same = labels.windows(2).any(|pair| matches!(pair, [a, b] if a.key() == b.key()));
@@ -204,9 +202,25 @@ fn values(written: Written<'_>, complaints: &mut Complaints) -> Result<Option<Ve
         Written::Unreadable => Err(Unreadable),
         Written::Value(place) => {
             let items = place.list(complaints)?;
-            items.iter().map(|item| Ok(item.string(complaints)?.into())).collect::<Result<_, _>>().map(Some)
+            items
+                .iter()
+                .map(|item| value(item, complaints).map(Into::into))
+                .collect::<Result<_, _>>()
+                .map(Some)
         }
     }
+}
+
+/// No label has any other value: an `In` with one would select nobody, and a `NotIn` everybody.
+fn value<'t>(place: &Place<'t>, complaints: &mut Complaints) -> Result<&'t str, Unreadable> {
+    let text = place.string(complaints)?;
+    if is_label_value(text) {
+        return Ok(text);
+    }
+    let message = format!("{} is not a label value", quoted(text));
+    let fix =
+        format!("at most {NAME_BYTES_MAX} letters, digits, `-`, `_` and `.`, a letter or digit at both ends");
+    Err(place.error(complaints, message, fix))
 }
 
 fn key(text: &str, place: &Place<'_>, complaints: &mut Complaints) -> Result<SelectorKey, Unreadable> {
@@ -221,19 +235,32 @@ fn key(text: &str, place: &Place<'_>, complaints: &mut Complaints) -> Result<Sel
     }
 }
 
-/// `name` or `dns.name/name`. The name may be longer than in Kubernetes: namespace labels come with a prefix.
+/// `name` or `dns.name/name`, as Kubernetes has it.
 fn is_label_key(text: &str) -> bool {
     let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
-    is_word(name, 253) && prefix.is_none_or(|prefix| is_word(prefix, 253))
+    is_word(name) && prefix.is_none_or(is_subdomain)
 }
 
 fn is_label_value(text: &str) -> bool {
-    text.is_empty() || is_word(text, 63)
+    text.is_empty() || is_word(text)
 }
 
-fn is_word(text: &str, bytes_max: usize) -> bool {
-    text.len() <= bytes_max
+const NAME_BYTES_MAX: usize = 63;
+const PREFIX_BYTES_MAX: usize = 253;
+
+fn is_word(text: &str) -> bool {
+    text.len() <= NAME_BYTES_MAX
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.ends_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// RFC 1123, lower-case.
+fn is_subdomain(text: &str) -> bool {
+    let is_part = |part: &str| {
+        let ends = [part.bytes().next(), part.bytes().next_back()];
+        ends.iter().all(|end| end.is_some_and(|b| b.is_ascii_alphanumeric()))
+            && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    text.len() <= PREFIX_BYTES_MAX && text.split('.').all(is_part)
 }

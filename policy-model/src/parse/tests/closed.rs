@@ -63,6 +63,11 @@ fn what_allows_and_cant_be_judged_grants_nothing() {
     allow("{toEntities: [world], toPort: []}", json!({}));
     allow("[]", json!({}));
     allow("null", json!({}));
+    allow(
+        "{toEndpoints: [{matchExpressions: [{key: a, operator: NotIn, values: ['%']}]}]}",
+        json!({"toEndpoints": []}),
+    );
+    allow("{toEntities: [cluster-mesh]}", json!({"toEndpoints": []}));
 }
 
 #[test]
@@ -72,6 +77,9 @@ fn what_denies_and_cant_be_judged_covers_all_it_might_mean() {
     deny("{icmps: [{fields: [{type: 8}]}]}", everybody());
     deny("{something: else}", everybody());
     deny("{toEntities: [martians]}", everybody());
+    deny("{toEntities: [cluster-mesh]}", everybody());
+    deny("{toEndpoints: [{matchExpressions: [{key: a, operator: In, values: ['%']}]}]}", everybody());
+    deny("{toEndpoints: [], toEntities: [martians]}", everybody());
     deny("{toEntities: [world, martians]}", everybody());
     deny("{toCIDR: [10.0.0.0/33]}", everybody());
     deny("{toEndpoints: [{matchLabels: {a: [b]}}]}", everybody());

@@ -228,12 +228,16 @@ fn port_misses(port: &PortMatch, flow: &Flow, direction: Direction, endpoint: &E
             wants("protocol", &protocol_text(flow.protocol), &protocol_text(port.protocol)),
         ));
     }
-    let named =
-        |name: &str| endpoint.inputs.named_ports.get(name).is_some_and(|(number, _)| *number == flow.port);
+    let named = |name: &str, last: u16| {
+        let number = endpoint.inputs.named_ports.get(name).map(|(number, _)| *number);
+        direction == Direction::Ingress
+            && number.is_some_and(|number| (number..=number.max(last)).contains(&flow.port))
+    };
     let (fits, text) = match &port.port {
         Port::Range(first, last) if first == last => (*first == flow.port, first.to_string()),
         Port::Range(first, last) => ((*first..=*last).contains(&flow.port), format!("{first}-{last}")),
-        Port::Named(name) => (direction == Direction::Ingress && named(name), name.to_string()),
+        Port::Named(name) => (named(name, 0), name.to_string()),
+        Port::NamedRange(name, last) => (named(name, *last), format!("{name}-{last}")),
     };
     if !fits {
         misses.push(("port", wants("port", &flow.port.to_string(), &text)));

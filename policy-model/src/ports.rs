@@ -1,6 +1,7 @@
 //! What covers a port: overlapping rules settled into disjoint classes.
 //!
-//! Deny beats everything, an allow that looks no deeper lifts what others restrict, and what is left is inspected.
+//! Deny beats everything, an allow that looks no deeper lifts what others restrict (their ports stay inspected), and what
+//! is left is inspected.
 
 use crate::http::{HttpRules, Request};
 use crate::rule::Protocol;

@@ -173,6 +173,9 @@ pub struct PortMatch {
 pub enum Port {
     /// Resolved by the subject's (ingress) or the peer's (egress) named ports; lower-case.
     Named(Box<str>),
+    /// From the port of this name up to this number, or that port alone where the number is not above it. Only the
+    /// subject's own names (ingress) begin a range; a peer's (egress) are one port, as upstream has it.
+    NamedRange(Box<str>, u16),
     /// Inclusive; a single port is `first == last`, all ports are 0..=65535.
     Range(u16, u16),
 }

@@ -65,6 +65,10 @@ const REFUSED_ALL_THE_SAME: &[(&str, &str)] = &[
         "a key that is no word",
     ),
     (
+        "main-2026-06-25/cilium-cli/connectivity/builder/manifests/client-egress-only-port-53.yaml",
+        "`{{.ClusterNameLocal}}` is not a label value",
+    ),
+    (
         "main-2026-06-25/cilium-cli/connectivity/builder/manifests/echo-ingress-from-client-tiered-wildcard-pass-l7.yaml",
         "is not a name",
     ),
@@ -131,11 +135,11 @@ fn check_classes(lines: &[(Line, String)]) {
     }
     // A change of these numbers is a change of what is understood: look at it, then write the new ones.
     let expect = [
-        ("accepted", 142),
+        ("accepted", 141),
         ("bare list", 46),
         ("not YAML", 4),
         ("other kinds only", 14),
-        ("refused", 10),
+        ("refused", 11),
         ("refused by name", 95),
     ];
     assert_eq!(counts, BTreeMap::from(expect));

@@ -211,9 +211,11 @@ fn port(place: &Place<'_>, complaints: &mut Complaints) -> Result<Vec<PortMatch>
             );
             Port::Range(first, first)
         }
-        (Port::Named(name), Some(_)) => {
-            place.warn(complaints, "a named port is one port: `endPort` is ignored", "leave `endPort` out");
-            Port::Named(name)
+        (Port::Named(name), Some(last @ 1..)) => {
+            let message =
+                "a range from a named port is followed in ingress only; in egress it is that one port";
+            place.warn(complaints, message, "write the first port as a number");
+            Port::NamedRange(name, last)
         }
         (port, _) => port,
     };
@@ -334,7 +336,7 @@ fn protocols(written: Written<'_>, complaints: &mut Complaints) -> Result<&'stat
     }
 }
 
-/// `rules: {}` and `http: []` ask for nothing, as upstream has it.
+/// `http: []` asks for nothing, as upstream has it; its schema wants one kind of rules to be there.
 fn l7(written: Written<'_>, scope: &Scope<'_>, complaints: &mut Complaints) -> L7 {
     let place = match written {
         Written::Absent => return L7::None,
@@ -353,7 +355,10 @@ fn l7(written: Written<'_>, scope: &Scope<'_>, complaints: &mut Complaints) -> L
     match http {
         Err(Unreadable) => L7::Unjudgeable,
         Ok(None) if refused => L7::Unjudgeable,
-        Ok(None) => L7::None,
+        Ok(None) => {
+            let _unreadable = place.error(complaints, "`rules` without any kind of rules", L7_FIX);
+            L7::Unjudgeable
+        }
         Ok(Some((list, items))) => {
             if items.is_empty() {
                 list.warn(

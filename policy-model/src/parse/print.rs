@@ -178,6 +178,7 @@ fn ports(ports: &[PortMatch]) -> Value {
 fn port(port: &Port, protocol: String) -> Value {
     let (first, last) = match port {
         Port::Named(name) => (name.to_string(), None),
+        Port::NamedRange(name, last) => (name.to_string(), Some(*last)),
         Port::Range(0, u16::MAX) => ("0".into(), None),
         Port::Range(first, last) => (first.to_string(), (last != first).then_some(*last)),
     };

@@ -167,7 +167,9 @@ fn warnings() {
     );
     warns(
         &port("{port: http, endPort: 79}"),
-        &format!("{at}: a named port is one port: `endPort` is ignored"),
+        &format!(
+            "{at}: a range from a named port is followed in ingress only; in egress it is that one port"
+        ),
     );
     warns(
         "  endpointSelector: {}\n  ingress: [{toPorts: [{}]}]\n",

@@ -2,15 +2,15 @@
 
 use super::Report;
 use super::grants::{Effect, Grant, grants, section, touches};
-use super::known::{Known, KnownPeer};
+use super::known::{Inspection, Known, KnownPeer};
 use super::lists::Lists;
 use super::members::find;
-use super::words::{Builtin, spans};
+use super::words::{Builtin, ByDefault, PortNames, spans};
 use crate::compiled::Compiled;
 use crate::inputs::{EndpointInputs, Inputs};
 use crate::labels::LabelSet;
 use crate::ports::{Class, settle};
-use crate::rule::{Policy, Protocol, Rule, Subject};
+use crate::rule::{Policy, Protocol, Rule, Section, Subject};
 use crate::snapshot::{Direction, DirectionPolicy, Snapshot};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
@@ -145,19 +145,24 @@ impl<'a> Directions<'a> {
                 grants_of.get_mut(*peer).into_iter().for_each(|grants: &mut Vec<usize>| grants.push(nth));
             }
         }
-        let open = !key.is_init && !self.denies_by_default(key);
-        let builtin = Builtin::new(key.direction, self.allow_localhost, open);
+        let by_default = self.by_default(key);
+        let builtin = Builtin::new(key.direction, self.admits_localhost(key), by_default);
         let mut settled: HashMap<GrantsOf, Arc<[Class]>> = HashMap::new();
         let mut peers = Vec::new();
         for (place, (peer, numbers)) in self.known.peers.iter().zip(grants_of).enumerate() {
             let grants = || numbers.iter().filter_map(|nth| covered.get(*nth)).map(|covered| &covered.grant);
             let by_name = key.direction == Direction::Egress && grants().any(Grant::has_named_ports);
             let special = by_name || builtin.is_special(peer);
-            let classes = settled.entry((numbers.clone(), special.then_some(place))).or_insert_with(|| {
-                let pods = if key.direction == Direction::Ingress { &[subject][..] } else { &peer.pods };
-                let spans: Vec<_> =
-                    grants().flat_map(|grant| spans(grant, pods)).chain(builtin.spans(peer)).collect();
-                settle(&spans, |protocols, words| self.lists.decide(protocols, words))
+            let inspection = peer.inspection(key.direction);
+            let grants_of = (numbers.clone(), inspection, special.then_some(place));
+            let classes = settled.entry(grants_of).or_insert_with(|| {
+                let names = match key.direction {
+                    Direction::Egress => PortNames::Peer(&peer.pods),
+                    Direction::Ingress => PortNames::Subject(subject),
+                };
+                let written = grants().flat_map(|grant| spans(grant, by_default, names));
+                let spans: Vec<_> = written.chain(builtin.spans(peer)).collect();
+                settle(&spans, |protocols, words| self.lists.decide(protocols, words, inspection))
             });
             if !classes.is_empty() {
                 peers.push((peer.identity.id, Arc::clone(classes)));
@@ -166,16 +171,28 @@ impl<'a> Directions<'a> {
         DirectionPolicy { enforced, peers }
     }
 
-    fn denies_by_default(&self, key: &Key<'a>) -> bool {
-        let mut rules = key.rules.iter().filter_map(|index| self.rules.get(*index));
-        rules.any(|(_, rule)| section(rule, key.direction).default_deny)
+    fn by_default(&self, key: &Key<'a>) -> ByDefault {
+        let denies = self.sections(key).any(|section| section.default_deny);
+        if key.is_init || denies { ByDefault::Deny } else { ByDefault::Allow }
+    }
+
+    /// An endpoint whose labels are not known yet is closed to the host too, until some rule's entry selects it.
+    fn admits_localhost(&self, key: &Key<'a>) -> bool {
+        let mentioned =
+            || self.sections(key).any(|section| !section.allow.is_empty() || !section.deny.is_empty());
+        self.allow_localhost && (!key.is_init || mentioned())
+    }
+
+    fn sections(&self, key: &Key<'a>) -> impl Iterator<Item = &'a Section> {
+        let rules = key.rules.iter().filter_map(|index| self.rules.get(*index));
+        rules.map(|(_, rule)| section(rule, key.direction))
     }
 }
 
 impl<'a> Covered<'a> {
     fn new(grant: Grant<'a>, known: &Known<'_>) -> Self {
         let covers = |peer: &KnownPeer<'_>| match grant.effect {
-            Effect::Allow | Effect::Show => peer.candidate().allowed_by(grant.peers),
+            Effect::Allow => peer.candidate().allowed_by(grant.peers),
             Effect::Deny => peer.candidate().denied_by(grant.peers),
         };
         let peers =
@@ -185,4 +202,4 @@ impl<'a> Covered<'a> {
 }
 
 /// The grants that cover a peer; and the peer, where the ports that they cover depend on it.
-type GrantsOf = (Vec<usize>, Option<usize>);
+type GrantsOf = (Vec<usize>, Inspection, Option<usize>);

@@ -17,8 +17,6 @@ pub(super) struct Grant<'a> {
 pub(super) enum Effect {
     Allow,
     Deny,
-    /// Of a rule without default deny: what it says of HTTP only makes requests visible.
-    Show,
 }
 
 #[derive(Debug)]
@@ -49,10 +47,9 @@ pub(super) fn touches(section: &Section) -> bool {
 
 pub(super) fn grants<'a>(policy: &Policy, rule: &'a Rule, direction: Direction) -> Vec<Grant<'a>> {
     let section = section(rule, direction);
-    let allow = if section.default_deny { Effect::Allow } else { Effect::Show };
     let name = |path: &str| RuleRef::new(policy.name.clone(), &format!("{}.{path}", rule.path));
     let denies = section.deny.iter().map(|entry| Grant::new(Effect::Deny, entry, &name));
-    denies.chain(section.allow.iter().map(|entry| Grant::new(allow, entry, &name))).collect()
+    denies.chain(section.allow.iter().map(|entry| Grant::new(Effect::Allow, entry, &name))).collect()
 }
 
 impl<'a> Grant<'a> {
@@ -69,7 +66,8 @@ impl<'a> Grant<'a> {
         match &self.ports {
             Scope::All => false,
             Scope::Of(rules) => {
-                rules.iter().flat_map(|r| &r.rule.ports).any(|port| matches!(port.port, Port::Named(_)))
+                let mut ports = rules.iter().flat_map(|r| &r.rule.ports);
+                ports.any(|port| matches!(port.port, Port::Named(_) | Port::NamedRange(..)))
             }
         }
     }

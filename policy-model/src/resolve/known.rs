@@ -10,7 +10,7 @@ use crate::labels::{Label, LabelSet};
 use crate::parse::Severity;
 use crate::peers::{Candidate, Kind};
 use crate::rule::{Entity, Entry, Peer, Peers, Rule};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Direction, Snapshot};
 use crate::verdict::RuleRef;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -97,7 +97,23 @@ impl<'a> Known<'a> {
     }
 }
 
+/// Whether connections with a peer can be handed to the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Inspection {
+    /// It is at the other end of a connection that enters from outside of the node's endpoints.
+    Impossible,
+    Possible,
+}
+
 impl KnownPeer<'_> {
+    /// A connection is handed over where it is opened: at an endpoint of this node.
+    pub(super) fn inspection(&self, direction: Direction) -> Inspection {
+        match (direction, self.kind) {
+            (Direction::Egress, _) | (Direction::Ingress, Kind::Pod) => Inspection::Possible,
+            (Direction::Ingress, Kind::Cidr(_) | Kind::Reserved | Kind::Unknown) => Inspection::Impossible,
+        }
+    }
+
     fn new(identity: &Arc<Identity>, prefix: Option<Prefix>) -> Self {
         Self { identity: Arc::clone(identity), kind: Kind::new(identity.id, prefix), pods: Vec::new() }
     }

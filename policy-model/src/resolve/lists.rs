@@ -1,6 +1,7 @@
 //! What covers a port, decided; HTTP rules are united and compiled, each union once.
 
 use super::Report;
+use super::known::Inspection;
 use super::words::{Says, Word};
 use crate::compiled::{Compiled, List};
 use crate::http::PatternError;
@@ -34,17 +35,36 @@ impl<'a> Lists<'a> {
     }
 
     /// Deny beats allow, an allow that looks no deeper lifts what others restrict, HTTP rules add up.
-    pub(super) fn decide(&mut self, protocols: Protocols, words: &[&Word<'_>]) -> Option<Decision> {
+    pub(super) fn decide(
+        &mut self,
+        protocols: Protocols,
+        words: &[&Word<'_>],
+        inspection: Inspection,
+    ) -> Option<Decision> {
         let first = |says| words.iter().find(|word| word.says == says).map(|word| word.rule.clone());
         if let Some(rule) = first(Says::Deny) {
             return Some(Decision::Deny(rule));
         }
-        if let Some(rule) = first(Says::Allow) {
-            return Some(Decision::Allow(rule));
-        }
         // Requests are only ever read from TCP.
-        let inspect = if protocols == Protocols::One(Protocol::TCP) { self.inspect(words) } else { None };
+        let is_tcp = protocols == Protocols::One(Protocol::TCP);
+        let shown = first(Says::Show).filter(|_| is_tcp);
+        let read = shown.is_some() || (is_tcp && words.iter().any(|word| word.says == Says::Http));
+        match (first(Says::Allow), shown, inspection) {
+            (Some(lifts), _, Inspection::Possible) if read => return Some(self.everything(&lifts)),
+            // What is allowed whatever is asked for is not to be lost because nothing can look at it.
+            (Some(lifts), _, _) | (None, Some(lifts), Inspection::Impossible) => {
+                return Some(Decision::Allow(lifts));
+            }
+            (None, _, _) => {}
+        }
+        let inspect = if is_tcp { self.inspect(words) } else { None };
         inspect.map(Decision::Inspect).or_else(|| first(Says::Otherwise).map(Decision::Allow))
+    }
+
+    /// Every request is read, and allowed by this rule.
+    fn everything(&mut self, rule: &RuleRef) -> Decision {
+        let List { rules, .. } = self.compiled.list(self.previous, &[(HttpRule::default(), rule.clone())]);
+        Decision::Inspect(rules)
     }
 
     fn inspect(&mut self, words: &[&Word<'_>]) -> Option<Arc<PortRules>> {

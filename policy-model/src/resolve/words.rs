@@ -31,6 +31,23 @@ pub(super) enum Says {
     Unjudgeable,
 }
 
+/// What becomes of connections that no rule mentions, in one direction of an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ByDefault {
+    /// Rules select the endpoint, and none of them denies by default.
+    Allow,
+    Deny,
+}
+
+/// Whose ports a name means.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum PortNames<'p> {
+    /// Egress: those of all pods of the peer.
+    Peer(&'p [&'p EndpointInputs]),
+    /// Ingress: the endpoint's own.
+    Subject(&'p EndpointInputs),
+}
+
 /// The allowances that nobody writes.
 pub(super) struct Builtin {
     localhost: Option<RuleRef>,
@@ -38,8 +55,7 @@ pub(super) struct Builtin {
 }
 
 impl Builtin {
-    /// `open`: no rule that selects the endpoint denies by default.
-    pub(super) fn new(direction: Direction, allow_localhost: bool, open: bool) -> Self {
+    pub(super) fn new(direction: Direction, allow_localhost: bool, by_default: ByDefault) -> Self {
         let name = |path: &str| {
             let kind = ObjectKind::CiliumClusterwideNetworkPolicy;
             RuleRef::new(ObjectName { kind, namespace: None, name: "built-in".into() }, path)
@@ -50,7 +66,7 @@ impl Builtin {
         };
         Self {
             localhost: localhost.filter(|_| allow_localhost).map(name),
-            anybody: open.then(|| name(anybody)),
+            anybody: (by_default == ByDefault::Allow).then(|| name(anybody)),
         }
     }
 
@@ -70,18 +86,23 @@ impl Builtin {
     }
 }
 
-/// The ports of a grant. `pods` say what a port's name means.
-pub(super) fn spans<'g>(grant: &'g Grant<'g>, pods: &[&EndpointInputs]) -> Vec<Span<Word<'g>>> {
+/// The ports of a grant.
+pub(super) fn spans<'g>(
+    grant: &'g Grant<'g>,
+    by_default: ByDefault,
+    names: PortNames<'_>,
+) -> Vec<Span<Word<'g>>> {
     let rules = match &grant.ports {
         Scope::All => {
             return vec![Span { protocol: None, ports: ALL_PORTS, rule: plain(grant.effect, &grant.name) }];
         }
         Scope::Of(rules) => rules,
     };
-    let words = rules.iter().filter_map(|ports| word(grant.effect, ports).map(|word| (ports.rule, word)));
+    let words =
+        rules.iter().filter_map(|ports| word(grant.effect, by_default, ports).map(|word| (ports.rule, word)));
     let spans = words.flat_map(|(rule, word)| {
         rule.ports.iter().flat_map(move |port| {
-            numbers(port, grant.effect, pods).into_iter().map(move |ports| Span {
+            numbers(port, grant.effect, names).into_iter().map(move |ports| Span {
                 protocol: Some(port.protocol),
                 ports,
                 rule: word,
@@ -95,15 +116,16 @@ fn plain(effect: Effect, rule: &RuleRef) -> Word<'_> {
     Word::new(if effect == Effect::Deny { Says::Deny } else { Says::Allow }, rule)
 }
 
-/// `None`: what can't be judged and restricts nobody says nothing.
-fn word<'g>(effect: Effect, ports: &'g NamedPorts<'g>) -> Option<Word<'g>> {
-    let says = match (effect, &ports.rule.l7) {
-        (Effect::Deny, _) => Says::Deny,
-        (Effect::Allow | Effect::Show, L7::None) => Says::Allow,
-        (Effect::Allow, L7::Http(_)) => Says::Http,
-        (Effect::Allow, L7::Unjudgeable) => Says::Unjudgeable,
-        (Effect::Show, L7::Http(_)) => Says::Show,
-        (Effect::Show, L7::Unjudgeable) => return None,
+/// Where all is allowed by default, rules about requests only make them visible; one rule that denies by default is enough
+/// for the rules of all others to restrict. `None`: what can't be judged and restricts nobody says nothing.
+fn word<'g>(effect: Effect, by_default: ByDefault, ports: &'g NamedPorts<'g>) -> Option<Word<'g>> {
+    let says = match (effect, &ports.rule.l7, by_default) {
+        (Effect::Deny, _, _) => Says::Deny,
+        (Effect::Allow, L7::None, _) => Says::Allow,
+        (Effect::Allow, L7::Http(_), ByDefault::Allow) => Says::Show,
+        (Effect::Allow, L7::Http(_), ByDefault::Deny) => Says::Http,
+        (Effect::Allow, L7::Unjudgeable, ByDefault::Allow) => return None,
+        (Effect::Allow, L7::Unjudgeable, ByDefault::Deny) => Says::Unjudgeable,
     };
     Some(Word { http: &ports.http, ..Word::new(says, &ports.name) })
 }
@@ -115,10 +137,15 @@ impl<'g> Word<'g> {
 }
 
 /// A name that pods of one identity give to different ports allows none of them, and denies all.
-fn numbers(port: &PortMatch, effect: Effect, pods: &[&EndpointInputs]) -> Vec<(u16, u16)> {
-    let name = match &port.port {
+fn numbers(port: &PortMatch, effect: Effect, names: PortNames<'_>) -> Vec<(u16, u16)> {
+    let (name, last) = match &port.port {
         Port::Range(first, last) => return vec![(*first, *last)],
-        Port::Named(name) => name,
+        Port::Named(name) => (name, 0),
+        Port::NamedRange(name, last) => (name, *last),
+    };
+    let (pods, last) = match &names {
+        PortNames::Peer(pods) => (*pods, 0),
+        PortNames::Subject(pod) => (std::slice::from_ref(pod), last),
     };
     let numbers: BTreeSet<u16> = pods
         .iter()
@@ -127,5 +154,5 @@ fn numbers(port: &PortMatch, effect: Effect, pods: &[&EndpointInputs]) -> Vec<(u
         .map(|(number, _)| *number)
         .collect();
     let clear = numbers.len() == 1 || effect == Effect::Deny;
-    numbers.into_iter().filter(|_| clear).map(|number| (number, number)).collect()
+    numbers.into_iter().filter(|_| clear).map(|number| (number, number.max(last))).collect()
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod fixture;
 mod naive;
+mod plain;
 
 use super::*;
 use crate::identity::IdentityId;
@@ -146,17 +147,6 @@ fn http_without_default_deny_only_shows() {
     check_http(&snapshot, XWING, "GET", "/x", "allow default/p0: spec.ingress[0].toPorts[0].rules.http[0]");
     check_http(&snapshot, XWING, "GET", "/y", "allow default/p0: spec.ingress[0].toPorts[0]");
     check(&snapshot, XWING, DEATHSTAR, 81, "allow built-in: allow-any-ingress");
-}
-
-#[test]
-fn an_allow_that_looks_no_deeper_lifts_the_restriction_for_whom_it_covers() {
-    let snapshot = parsed(&[
-        r#"{endpointSelector: {matchLabels: {class: deathstar}},
-            ingress: [{toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: [{path: /only}]}}]}]}"#,
-        r#"{endpointSelector: {matchLabels: {class: deathstar}}, ingress: [{fromEndpoints: [{matchLabels: {class: xwing}}]}]}"#,
-    ]);
-    check(&snapshot, XWING, DEATHSTAR, 80, "allow default/p1: spec.ingress[0]");
-    check(&snapshot, TIEFIGHTER, DEATHSTAR, 80, "inspect");
 }
 
 #[test]

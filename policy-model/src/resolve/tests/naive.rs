@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::inputs::NodeInputs;
-use crate::selector::Selector;
+use crate::labels::LabelSet;
+use crate::selector::{Requirement, Selector, SelectorKey};
 use crate::snapshot::{Direction, Flow, PortRules, PortVerdict};
 use crate::verdict::DenyReason;
 use core::net::IpAddr;
@@ -48,6 +49,7 @@ const ADDRESSES: &[&str] = &[
     "10.0.0.1",
     "10.0.0.2",
     "10.0.0.3",
+    "10.0.0.4",
     "10.0.0.9",
     "192.168.0.1",
     "192.168.0.2",
@@ -56,24 +58,58 @@ const ADDRESSES: &[&str] = &[
     "8.8.8.8",
 ];
 const PATHS: &[&str] = &["/a", "/b", "/c"];
+/// Identities that no address of [`ADDRESSES`] has.
+const RESERVED: &[IdentityId] = &[
+    IdentityId::WORLD,
+    IdentityId::UNMANAGED,
+    IdentityId::HEALTH,
+    IdentityId::INIT,
+    IdentityId::REMOTE_NODE,
+    IdentityId::KUBE_APISERVER,
+    IdentityId::INGRESS,
+];
+const PROTOCOLS: [Protocol; 3] = [Protocol::TCP, Protocol::UDP, Protocol::ICMP];
 
 /// Every question there is.
 fn compare(snapshot: &Snapshot, inputs: &Inputs) {
     for source in ADDRESSES {
         for destination in ADDRESSES {
-            for protocol in [Protocol::TCP, Protocol::UDP, Protocol::ICMP] {
-                for port in PORTS {
-                    let flow = Flow {
-                        source: source.parse().unwrap(),
-                        destination: destination.parse().unwrap(),
-                        port: *port,
-                        protocol,
-                    };
-                    let connection = snapshot.connection(&flow);
-                    let expect = naive(inputs, Direction::Egress, flow.source, flow.destination, &flow);
-                    assert_eq!(answer(&connection.egress), expect, "egress of {flow:?}");
-                    let expect = naive(inputs, Direction::Ingress, flow.destination, flow.source, &flow);
-                    assert_eq!(answer(&connection.ingress), expect, "ingress of {flow:?}");
+            for (protocol, port) in
+                PROTOCOLS.into_iter().flat_map(|p| PORTS.iter().map(move |port| (p, *port)))
+            {
+                let [source, destination]: [IpAddr; 2] =
+                    [source, destination].map(|text| text.parse().unwrap());
+                let flow = Flow { source, destination, port, protocol };
+                let connection = snapshot.connection(&flow);
+                let asked = |direction, subject, peer| {
+                    let Some(subject) = endpoint_at(inputs, subject) else { return Answer::Allow };
+                    naive(inputs, direction, subject, &Who::at(inputs, peer), protocol, port)
+                };
+                let expect = asked(Direction::Egress, source, destination);
+                assert_eq!(answer(&connection.egress), expect, "egress of {flow:?}");
+                let expect = asked(Direction::Ingress, destination, source);
+                assert_eq!(answer(&connection.ingress), expect, "ingress of {flow:?}");
+            }
+        }
+    }
+    compare_reserved(snapshot, inputs);
+}
+
+fn compare_reserved(snapshot: &Snapshot, inputs: &Inputs) {
+    for endpoint in snapshot.endpoints() {
+        for (direction, policy) in
+            [(Direction::Egress, &endpoint.egress), (Direction::Ingress, &endpoint.ingress)]
+        {
+            for (id, protocol) in RESERVED.iter().flat_map(|id| PROTOCOLS.map(|protocol| (*id, protocol))) {
+                for port in &[0, 80, 8080] {
+                    let found = answer(&policy.verdict(id, protocol, *port, 1));
+                    let who = Who::Reserved(id);
+                    let expect = naive(inputs, direction, &endpoint.inputs, &who, protocol, *port);
+                    assert_eq!(
+                        found, expect,
+                        "{direction:?} of {:?} and {id:?}, {port}",
+                        endpoint.inputs.name
+                    );
                 }
             }
         }
@@ -128,124 +164,189 @@ fn answer(verdict: &PortVerdict) -> Answer {
     }
 }
 
-fn naive(inputs: &Inputs, direction: Direction, subject: IpAddr, peer: IpAddr, flow: &Flow) -> Answer {
-    let Some(subject) = endpoint_at(inputs, subject) else { return Answer::Allow };
-    let section =
-        |rule: &Rule| if direction == Direction::Egress { rule.egress.clone() } else { rule.ingress.clone() };
-    let rules = inputs.policies.iter().flat_map(|policy| &policy.rules);
-    let sections: Vec<Section> = rules
-        .filter(|rule| matches!(&rule.subject, Subject::Endpoints(s) if s.matches(&subject.labels)))
-        .map(section)
-        .filter(|section| section.default_deny || !section.allow.is_empty() || !section.deny.is_empty())
-        .collect();
-    if sections.is_empty() {
-        return Answer::Allow;
-    }
-    let named = if direction == Direction::Egress { endpoint_at(inputs, peer) } else { Some(subject) };
-    let covers = |entry: &Entry, denies| covers_peer(inputs, &entry.peers, peer, denies);
-    if sections.iter().flat_map(|s| &s.deny).any(|e| covers(e, true) && !words(e, flow, named).is_empty()) {
-        return Answer::Deny(DenyReason::DenyRule);
-    }
-    let mut said: Vec<(bool, L7)> = Vec::new();
-    for section in &sections {
-        let entries = section.allow.iter().filter(|entry| covers(entry, false));
-        said.extend(entries.flat_map(|e| words(e, flow, named)).map(|l7| (section.default_deny, l7)));
-    }
-    let localhost = direction == Direction::Ingress && inputs.node.allow_localhost && is_node(inputs, peer);
-    if localhost || said.iter().any(|(_, l7)| *l7 == L7::None) {
-        return Answer::Allow;
-    }
-    let open = sections.iter().all(|section| !section.default_deny);
-    said.retain(|(denies, l7)| flow.protocol == Protocol::TCP && (*denies || *l7 != L7::Unjudgeable));
-    if said.is_empty() && open {
-        return Answer::Allow;
-    }
-    if said.is_empty() {
-        let unknown =
-            endpoint_at(inputs, peer).is_none() && in_pod_network(inputs, peer) && !is_node(inputs, peer);
-        return Answer::Deny(if unknown { DenyReason::UnknownPeer } else { DenyReason::NoRule });
-    }
-    if said.iter().all(|(_, l7)| *l7 == L7::Unjudgeable) {
-        return Answer::Unjudgeable;
-    }
-    let allows = |path: &&str| {
-        said.iter().any(|(denies, l7)| match l7 {
-            L7::Http(rules) => {
-                !denies || rules.iter().any(|r| r.matches.path.as_deref().is_none_or(|p| p == *path))
-            }
-            L7::None | L7::Unjudgeable => false,
-        })
-    };
-    Answer::Http(PATHS.iter().map(allows).collect())
+/// What is at the other end.
+enum Who<'a> {
+    Node,
+    Outside(IpAddr),
+    Pod(&'a EndpointInputs),
+    Reserved(IdentityId),
+    Unknown,
 }
 
-/// What an entry says of the flow's port, once for every port rule that covers it.
-fn words(entry: &Entry, flow: &Flow, named: Option<&EndpointInputs>) -> Vec<L7> {
+fn naive(
+    inputs: &Inputs,
+    direction: Direction,
+    subject: &EndpointInputs,
+    peer: &Who<'_>,
+    protocol: Protocol,
+    port: u16,
+) -> Answer {
+    let rules = inputs.policies.iter().flat_map(|policy| &policy.rules);
+    let sections: Vec<&Section> = rules
+        .filter(|rule| matches!(&rule.subject, Subject::Endpoints(s) if s.matches(&subject.labels)))
+        .map(|rule| if direction == Direction::Egress { &rule.egress } else { &rule.ingress })
+        .collect();
+    let entries = || sections.iter().flat_map(|section| section.allow.iter().chain(&section.deny));
+    let labels_pending = subject.labels.get("reserved", "init").is_some();
+    let closes = sections.iter().any(|section| section.default_deny);
+    if !labels_pending && !closes && entries().next().is_none() {
+        return Answer::Allow;
+    }
+    let named = match (direction, peer) {
+        (Direction::Ingress, _) => Some(subject),
+        (Direction::Egress, Who::Pod(pod)) => Some(*pod),
+        (Direction::Egress, _) => None,
+    };
+    let says = |entry: &Entry| words(entry, protocol, port, named, direction);
+    let mut deny = sections.iter().flat_map(|section| &section.deny);
+    if deny.any(|entry| peer.is_denied(&entry.peers) && !says(entry).is_empty()) {
+        return Answer::Deny(DenyReason::DenyRule);
+    }
+    let allow = sections.iter().flat_map(|section| &section.allow);
+    let said: Vec<L7> = allow.filter(|entry| peer.is_among(&entry.peers)).flat_map(says).collect();
+    let host_is_let_in = direction == Direction::Ingress
+        && inputs.node.allow_localhost
+        && matches!(peer, Who::Node)
+        && (!labels_pending || entries().next().is_some());
+    let read: Vec<&HttpRule> = said
+        .iter()
+        .filter_map(|l7| match l7 {
+            L7::Http(rules) if protocol == Protocol::TCP => Some(rules),
+            L7::Http(_) | L7::None | L7::Unjudgeable => None,
+        })
+        .flatten()
+        .collect();
+    // One plain allow is enough, and so is that nobody closes the direction.
+    let anything_goes = said.contains(&L7::None) || host_is_let_in || !(closes || labels_pending);
+    if anything_goes {
+        // The proxy sees what leaves an endpoint of the node, whether it is the subject or the peer.
+        let seen = direction == Direction::Egress || matches!(peer, Who::Pod(_));
+        return if seen && !read.is_empty() { Answer::Http(vec![true; PATHS.len()]) } else { Answer::Allow };
+    }
+    if !read.is_empty() {
+        let goes = |path: &&str| read.iter().any(|r| r.matches.path.as_deref().is_none_or(|p| p == *path));
+        return Answer::Http(PATHS.iter().map(goes).collect());
+    }
+    match peer {
+        _ if protocol == Protocol::TCP && said.contains(&L7::Unjudgeable) => Answer::Unjudgeable,
+        Who::Unknown => Answer::Deny(DenyReason::UnknownPeer),
+        Who::Node | Who::Outside(_) | Who::Pod(_) | Who::Reserved(_) => Answer::Deny(DenyReason::NoRule),
+    }
+}
+
+/// What an entry says of a port, once for every port rule that covers it.
+fn words(
+    entry: &Entry,
+    protocol: Protocol,
+    port: u16,
+    named: Option<&EndpointInputs>,
+    direction: Direction,
+) -> Vec<L7> {
     let rules = match &entry.ports {
         Ports::All => return vec![L7::None],
         Ports::Of(rules) => rules,
     };
-    let number =
-        |name: &str| named?.named_ports.get(name).filter(|(_, p)| *p == flow.protocol).map(|(n, _)| *n);
-    let covers = |port: &PortMatch| {
-        port.protocol == flow.protocol
-            && match &port.port {
-                Port::Range(first, last) => (*first..=*last).contains(&flow.port),
-                Port::Named(name) => number(name) == Some(flow.port),
+    let number = |name: &str| named?.named_ports.get(name).filter(|(_, p)| *p == protocol).map(|(n, _)| *n);
+    let covers = |written: &PortMatch| {
+        written.protocol == protocol
+            && match &written.port {
+                Port::Range(first, last) => (*first..=*last).contains(&port),
+                Port::Named(name) => number(name) == Some(port),
+                Port::NamedRange(name, last) => match (number(name), direction) {
+                    (Some(first), Direction::Ingress) => port == first || (port > first && port <= *last),
+                    (first, _) => first == Some(port),
+                },
             }
     };
     rules.iter().filter(|rule| rule.ports.iter().any(covers)).map(|rule| rule.l7.clone()).collect()
 }
 
-fn covers_peer(inputs: &Inputs, peers: &Peers, address: IpAddr, denies: bool) -> bool {
-    let Peers::Of(peers) = peers else { return true };
-    let pod = endpoint_at(inputs, address);
-    let node = is_node(inputs, address);
-    let unknown = pod.is_none() && !node && in_pod_network(inputs, address);
-    peers.iter().any(|peer| match peer {
-        Peer::Entity(Entity::None) => false,
-        Peer::Entity(Entity::All) => true,
-        _ if unknown => denies,
-        Peer::Entity(Entity::World) => pod.is_none() && !node,
-        Peer::Entity(Entity::Cluster) => pod.is_some() || node,
-        Peer::Entity(Entity::Host) => pod.is_none() && node,
-        Peer::Entity(_) => false,
-        Peer::Endpoints(selector) => pod.is_some_and(|pod| selector.matches(&pod.labels)),
-        Peer::Cidr { prefix, except } => {
-            let inside = prefix.contains(address) && !except.iter().any(|e| e.contains(address));
-            pod.is_none() && !node && inside
+impl<'a> Who<'a> {
+    fn at(inputs: &'a Inputs, address: IpAddr) -> Self {
+        match endpoint_at(inputs, address) {
+            Some(pod) => Self::Pod(pod),
+            None if inputs.node.addresses.contains(&address) => Self::Node,
+            None if inputs.node.pod_networks.iter().any(|p| p.contains(address)) => Self::Unknown,
+            None => Self::Outside(address),
         }
-    })
+    }
+
+    fn is_among(&self, peers: &Peers) -> bool {
+        match peers {
+            Peers::Any => true,
+            Peers::Of(peers) => peers.iter().any(|peer| self.is(peer)),
+        }
+    }
+
+    /// Somebody unknown may be whoever is denied.
+    fn is_denied(&self, peers: &Peers) -> bool {
+        match (self, peers) {
+            (Self::Unknown, Peers::Of(peers)) => peers.iter().any(|peer| *peer != Peer::Entity(Entity::None)),
+            _ => self.is_among(peers),
+        }
+    }
+
+    fn is(&self, peer: &Peer) -> bool {
+        let marked = |key: &str| self.labels().get("reserved", key).is_some();
+        let outside = || marked("world") || marked("world-ipv4");
+        match peer {
+            Peer::Entity(Entity::All) => true,
+            _ if matches!(self, Self::Unknown) => false,
+            Peer::Entity(Entity::None) => false,
+            Peer::Entity(Entity::World) => outside(),
+            Peer::Entity(Entity::Cluster) => !outside(),
+            Peer::Entity(entity) => marked(entity.as_str()),
+            Peer::Cidr { prefix, except } => match self {
+                Self::Outside(address) => {
+                    prefix.contains(*address) && !except.iter().any(|e| e.contains(*address))
+                }
+                Self::Node | Self::Pod(_) | Self::Reserved(_) | Self::Unknown => false,
+            },
+            Peer::Endpoints(selector) => {
+                let asks_for_reserved = selector.requirements.iter().any(|r| *r.key().source == *"reserved");
+                let is_pod = matches!(self, Self::Pod(pod) if pod.labels.iter().all(|l| *l.source == *"k8s"));
+                (asks_for_reserved || is_pod) && selector.matches(&self.labels())
+            }
+        }
+    }
+
+    fn labels(&self) -> LabelSet {
+        let parsed = |texts: &[&str]| texts.iter().map(|text| Label::parse(text)).collect();
+        match self {
+            Self::Node => parsed(&["reserved:host"]),
+            Self::Outside(_) => parsed(&["reserved:world-ipv4"]),
+            Self::Pod(pod) => pod.labels.clone(),
+            Self::Reserved(id) => {
+                let (_, texts) = IdentityId::RESERVED.iter().find(|(known, _)| known == id).unwrap();
+                parsed(texts)
+            }
+            Self::Unknown => parsed(&[]),
+        }
+    }
 }
 
 fn endpoint_at(inputs: &Inputs, address: IpAddr) -> Option<&EndpointInputs> {
     inputs.endpoints.iter().find(|endpoint| endpoint.addresses.contains(&address))
 }
 
-fn is_node(inputs: &Inputs, address: IpAddr) -> bool {
-    inputs.node.addresses.contains(&address)
-}
-
-fn in_pod_network(inputs: &Inputs, address: IpAddr) -> bool {
-    inputs.node.pod_networks.iter().any(|prefix| prefix.contains(address))
-}
-
 // Strategies.
 
 fn any_inputs() -> impl Strategy<Value = Inputs> {
     let web = || select(vec![None, Some(80), Some(8080)]);
-    (vec(any_policy(), 0..4), [web(), web(), web()], any::<bool>()).prop_map(
-        |(policies, web, allow_localhost)| {
-            let endpoints = ["x=1 y=1", "x=1 y=2", "x=2 y=1"].into_iter().zip(web).zip(1..).map(
-                |((labels, web), host)| EndpointInputs {
+    // The last one's labels are not known yet, or not all of them.
+    let pending = select(vec!["k8s:x=2 k8s:y=2", "reserved:init", "k8s:x=1 reserved:init"]);
+    (vec(any_policy(), 0..4), [web(), web(), web(), web()], any::<bool>(), pending).prop_map(
+        |(policies, web, allow_localhost, pending)| {
+            let labels = ["k8s:x=1 k8s:y=1", "k8s:x=1 k8s:y=2", "k8s:x=2 k8s:y=1", pending];
+            let endpoints =
+                labels.into_iter().zip(web).zip(1..).map(|((labels, web), host)| EndpointInputs {
                     name: format!("e{host}").into(),
                     namespace: "default".into(),
                     interface: None,
                     addresses: vec![IpAddr::from([10, 0, 0, host])],
-                    labels: labels.split(' ').map(|label| Label::parse(&format!("k8s:{label}"))).collect(),
+                    labels: labels.split(' ').map(Label::parse).collect(),
                     named_ports: web.map(|port| ("web".into(), (port, Protocol::TCP))).into_iter().collect(),
-                },
-            );
+                });
             Inputs {
                 node: NodeInputs {
                     name: "node".into(),
@@ -313,8 +414,16 @@ fn any_peer() -> impl Strategy<Value = Peer> {
         "8.8.8.8/32",
     ];
     let prefix = || select(prefixes.map(|prefix| prefix.parse().unwrap()).to_vec());
-    let entities =
-        vec![Entity::All, Entity::Cluster, Entity::Host, Entity::None, Entity::World, Entity::RemoteNode];
+    let entities = vec![
+        Entity::All,
+        Entity::Cluster,
+        Entity::Health,
+        Entity::Host,
+        Entity::Init,
+        Entity::None,
+        Entity::RemoteNode,
+        Entity::World,
+    ];
     prop_oneof![
         3 => any_selector().prop_map(Peer::Endpoints),
         2 => (prefix(), vec(prefix(), 0..2)).prop_map(|(prefix, except)| Peer::Cidr { prefix, except }),
@@ -322,19 +431,42 @@ fn any_peer() -> impl Strategy<Value = Peer> {
     ]
 }
 
-/// Never the empty one, which the parser does not make of any peer: it would select the outside too.
+/// Up to two requirements, the empty one included; most are met by what has no such label at all.
 fn any_selector() -> impl Strategy<Value = Selector> {
-    select(vec!["x=1", "x=2", "y=1", "y=2"]).prop_map(selector)
+    let key = select(vec!["x", "k8s:y", "z", "x", "k8s:y", "host", "init", "reserved:host", "reserved:init"]);
+    let values = vec(select(vec!["1", "2", ""]), 1..3);
+    let requirement = (key, values, 0..4).prop_map(|(key, values, operator)| {
+        let key = SelectorKey::parse(key);
+        let values = values.into_iter().map(Into::into).collect();
+        match operator {
+            0 => Requirement::In(key, values),
+            1 => Requirement::NotIn(key, values),
+            2 => Requirement::Exists(key),
+            _ => Requirement::DoesNotExist(key),
+        }
+    });
+    let simple = select(vec!["x=1", "x=2", "y=1", "y=2"]).prop_map(selector);
+    prop_oneof![
+        2 => simple,
+        3 => vec(requirement, 0..3).prop_map(|requirements| Selector { requirements }),
+    ]
 }
 
 fn any_port_rule() -> impl Strategy<Value = PortRule> {
     let ports = vec![(80, 80), (79, 81), (80, 90), (85, 100), (0, u16::MAX), (65535, 65535)];
     let port = prop_oneof![
-        4 => select(ports).prop_map(|(first, last)| Port::Range(first, last)),
+        6 => select(ports).prop_map(|(first, last)| Port::Range(first, last)),
         1 => Just(Port::Named("web".into())),
+        1 => select(vec![79, 85]).prop_map(|last| Port::NamedRange("web".into(), last)),
     ];
-    let protocol = select(vec![Protocol::TCP, Protocol::TCP, Protocol::UDP]);
-    let port = (protocol, port).prop_map(|(protocol, port)| PortMatch { protocol, port });
+    let any: &[Protocol] = &[Protocol::TCP, Protocol::UDP, Protocol::SCTP];
+    let protocols = select(vec![&[Protocol::TCP][..], &[Protocol::TCP], &[Protocol::UDP], any]);
+    let port = (protocols, port).prop_map(|(protocols, port)| {
+        protocols
+            .iter()
+            .map(|protocol| PortMatch { protocol: *protocol, port: port.clone() })
+            .collect::<Vec<_>>()
+    });
     let http = vec(proptest::option::of(select(PATHS.to_vec())), 1..3).prop_map(|paths| {
         let rule = |path: Option<&str>| HttpRule {
             matches: HttpMatch { path: path.map(Into::into), ..HttpMatch::default() },
@@ -343,5 +475,5 @@ fn any_port_rule() -> impl Strategy<Value = PortRule> {
         L7::Http(paths.into_iter().map(rule).collect())
     });
     let l7 = prop_oneof![3 => Just(L7::None), 3 => http, 1 => Just(L7::Unjudgeable)];
-    (vec(port, 0..3), l7).prop_map(|(ports, l7)| PortRule { path: "".into(), ports, l7 })
+    (vec(port, 0..3), l7).prop_map(|(ports, l7)| PortRule { path: "".into(), ports: ports.concat(), l7 })
 }

@@ -116,6 +116,12 @@ pub struct Limits {
     pub dial_ms: u64,
     /// Connections that the proxy holds at once; further ones are reset. 16,384 by default.
     pub connections: usize,
+    /// Of these for each opener but the node. 64 by default.
+    pub guaranteed_connections: usize,
+    /// Of these for the node itself. 64 by default.
+    pub node_connections: usize,
+    /// Pipes for long bodies. 512 by default.
+    pub pipes: usize,
     /// SIGTERM waits this long for live connections. 30,000 by default.
     pub drain_ms: u64,
     /// Records kept for `sluice monitor`. 4,096 by default.

@@ -172,9 +172,18 @@ pub(crate) struct Limits {
     /// Time for the upstream to answer the dial.
     #[schemars(range(min = 1, max = 3_600_000))]
     pub(crate) dial_ms: u64,
-    /// Inspected connections at once; further ones are reset.
+    /// Inspected connections at once. An opener may borrow what is free; when nothing is, whoever borrows most gives back.
     #[schemars(range(min = 1, max = 1_048_576))]
     pub(crate) connections: usize,
+    /// Of these for each endpoint that opens, and for each /24 (IPv6: /64) outside towards each endpoint.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub(crate) guaranteed_connections: usize,
+    /// Of these for the node itself, so that its probes arrive.
+    #[schemars(range(min = 0, max = 1_048_576))]
+    pub(crate) node_connections: usize,
+    /// Pipes that carry long bodies; where all are in use, bodies are copied.
+    #[schemars(range(min = 0, max = 65536))]
+    pub(crate) pipes: usize,
     /// After SIGTERM, the time for live connections to end.
     #[schemars(range(min = 1, max = 3_600_000))]
     pub(crate) drain_ms: u64,
@@ -242,6 +251,9 @@ impl Default for Limits {
             swallow_ms: 10_000,
             dial_ms: 10_000,
             connections: 16_384,
+            guaranteed_connections: 64,
+            node_connections: 64,
+            pipes: 512,
             drain_ms: 30_000,
             flow_records: 4096,
             workers: 0,

@@ -460,8 +460,18 @@ fn limits_hold_their_ranges() {
     check("swallow_ms", 3_600_000);
     check("dial_ms", 3_600_000);
     check("connections", 1_048_576);
+    check("guaranteed_connections", 1_048_576);
     check("drain_ms", 3_600_000);
     check("flow_records", 1_048_576);
+    let check_from_nothing = |limit: &str, max: u64| {
+        for fine in [0, max] {
+            let _fine = accepted("n.yaml", &[NODE, &format!("limits: {{{limit}: {fine}}}")]);
+        }
+        let problems = read("n.yaml", &format!("{NODE}\nlimits: {{{limit}: {}}}", max + 1)).unwrap_err();
+        assert_eq!(problems[0].field, format!("limits.{limit}"));
+    };
+    check_from_nothing("node_connections", 1_048_576);
+    check_from_nothing("pipes", 65_536);
     refused(
         &[NODE, "limits: {workers: -1}"],
         &["n.yaml:2: limits.workers: -1 is out of range; write a number from 0 to 256"],

@@ -163,6 +163,7 @@ fn answer(reason: Reason) -> Option<Answer> {
         | Reason::ClientClosed
         | Reason::ClientReset
         | Reason::ConnectionLimit
+        | Reason::ConnectionReclaimed
         | Reason::Draining
         | Reason::ProtocolMismatch
         | Reason::RedirectRequired

@@ -40,4 +40,6 @@ pub enum Dialled {
 pub enum Ending {
     /// The task was dropped, or the daemon's drain ran out.
     Draining,
+    /// Another opener needs its place.
+    Reclaimed,
 }

@@ -22,6 +22,7 @@ mod http1;
 mod line;
 mod opaque;
 pub mod session;
+pub mod shares;
 
 #[cfg(test)]
 mod tests;

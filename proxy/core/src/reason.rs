@@ -85,8 +85,10 @@ reasons! {
     ClientClosed => "client_closed",
     /// The client aborted the connection.
     ClientReset => "client_reset",
-    /// The node holds as many connections as it may.
+    /// The node holds as many connections as it may, and nobody else holds more of them than the opener.
     ConnectionLimit => "connection_limit",
+    /// Its opener held the most connections when another needed one, and this one was idle for longest.
+    ConnectionReclaimed => "connection_reclaimed",
     /// A deny rule covers the connection.
     DenyRule => "deny_rule",
     /// The daemon is shutting down.
@@ -273,6 +275,7 @@ impl Reason {
     pub fn of_ending(why: Ending) -> Self {
         match why {
             Ending::Draining => Self::Draining,
+            Ending::Reclaimed => Self::ConnectionReclaimed,
         }
     }
 

@@ -8,6 +8,16 @@ use std::task::Waker;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key(usize);
 
+impl Key {
+    pub(crate) fn number(self) -> u64 {
+        u64::try_from(self.0).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn from_number(number: u64) -> Self {
+        Self(usize::try_from(number).unwrap_or(usize::MAX))
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Connections {
     slots: Vec<Option<Slot>>,
@@ -21,6 +31,8 @@ struct Slot {
     waker: Waker,
     /// The revision that it was last judged under; 0 before the first time.
     judged: u64,
+    /// An end of it that it may not read is gone.
+    hung_up: bool,
 }
 
 impl Connections {
@@ -30,7 +42,7 @@ impl Connections {
 
     pub(crate) fn enter(&mut self) -> Key {
         self.behind += usize::from(self.revision > 0);
-        let slot = Slot { waker: Waker::noop().clone(), judged: 0 };
+        let slot = Slot { waker: Waker::noop().clone(), judged: 0, hung_up: false };
         let index = self.free.pop().unwrap_or(self.slots.len());
         match self.slots.get_mut(index) {
             Some(place) => *place = Some(slot),
@@ -47,9 +59,21 @@ impl Connections {
     }
 
     /// Whom to wake when there is something new. Called at every poll; the waker hardly ever changes.
-    pub(crate) fn waker(&mut self, key: Key, waker: &Waker) {
-        if let Some(slot) = self.slot(key) {
+    /// Answers whether an end of the connection was found to be gone.
+    pub(crate) fn waker(&mut self, key: Key, waker: &Waker) -> bool {
+        self.slot(key).is_some_and(|slot| {
             slot.waker.clone_from(waker);
+            slot.hung_up
+        })
+    }
+
+    /// These have an end that is gone. Told once each, and known from then on.
+    pub(crate) fn hang_up(&mut self, keys: &[Key]) {
+        for key in keys {
+            if let Some(slot) = self.slot(*key) {
+                slot.hung_up = true;
+                slot.waker.wake_by_ref();
+            }
         }
     }
 

@@ -175,18 +175,12 @@ impl Daemon {
             ),
         };
         let (watcher, policies) = watch_policies(&config)?;
-        let source = match config.redirect.mode {
-            Mode::Ebpf => Source::Transparent,
-            Mode::None => Source::WhereBindable,
-        };
-        let connections_max = sockets::raise_descriptor_limit(config.limits.connections)?;
-        let limits = settings::limits(&config);
-        let shared = Arc::new(Shared::new(limits, connections_max, config.limits.flow_records, source));
-
-        let (listeners, redirector) = sockets::open(&config, settings::workers(&config))?;
-        let workers = start_workers(&shared, listeners)?;
-        let metrics = Arc::new(Metrics::new(Arc::clone(&shared), workers.counters));
         let findings = Arc::new(Findings::default());
+        let worker_count = settings::workers(&config);
+        let shared = Arc::new(shared(&config, worker_count, &findings)?);
+        let (listeners, redirector) = sockets::open(&config, worker_count)?;
+        let workers = start_workers(&shared, listeners, config.limits.pipes.div_ceil(worker_count))?;
+        let metrics = Arc::new(Metrics::new(Arc::clone(&shared), workers.counters));
         let kernel = redirector
             .map(|redirector| start_kernel(redirector, &shared, &metrics, &findings))
             .transpose()?;
@@ -309,6 +303,21 @@ impl Daemon {
     }
 }
 
+/// With as many connections as are configured, or as the process has descriptors for.
+fn shared(config: &Config, workers: usize, findings: &Findings) -> anyhow::Result<Shared> {
+    let (connections, too_few) = sockets::raise_descriptor_limit(config, workers)?;
+    if let Some(too_few) = &too_few {
+        tracing::warn!("{too_few}");
+    }
+    findings.set_descriptors(too_few);
+    let source = match config.redirect.mode {
+        Mode::Ebpf => Source::Transparent,
+        Mode::None => Source::WhereBindable,
+    };
+    let (limits, shares) = (settings::limits(config), settings::shares(config, connections));
+    Ok(Shared::new(limits, shares, config.limits.flow_records, source))
+}
+
 fn watch_policies(
     config: &Config,
 ) -> anyhow::Result<(Watcher, watch::Receiver<Arc<policy_watch::PolicySet>>)> {
@@ -346,7 +355,7 @@ fn start_kernel(
     Ok(kernel)
 }
 
-fn start_workers(shared: &Arc<Shared>, sockets: Sockets) -> anyhow::Result<Workers> {
+fn start_workers(shared: &Arc<Shared>, sockets: Sockets, pipes_max: usize) -> anyhow::Result<Workers> {
     let mut workers =
         Workers { threads: Vec::new(), counters: Vec::new(), settled: Vec::new(), handoffs: Vec::new() };
     for (index, listeners) in sockets.into_iter().enumerate() {
@@ -354,7 +363,7 @@ fn start_workers(shared: &Arc<Shared>, sockets: Sockets) -> anyhow::Result<Worke
         let (producer, handoff) = flows::handoff(shared.flows.bells());
         let (settled, is_settled) = watch::channel(0);
         let (shared, counting) = (Arc::clone(shared), Arc::clone(&counters));
-        let setup = Setup { shared, counters: counting, producer, settled, listeners };
+        let setup = Setup { shared, counters: counting, producer, settled, listeners, pipes_max };
         workers.threads.push(listener::spawn(index, setup).context("a worker can't start")?);
         workers.counters.push(counters);
         workers.settled.push(is_settled);

@@ -18,6 +18,7 @@ pub(crate) struct Findings(Mutex<Sources>);
 struct Sources {
     addresses: Vec<Finding>,
     change: Vec<Finding>,
+    descriptors: Vec<Finding>,
     enforcement: Vec<Finding>,
     kernel: Vec<Finding>,
     links: Vec<Finding>,
@@ -34,6 +35,7 @@ impl Findings {
         let Sources {
             addresses,
             change,
+            descriptors,
             enforcement,
             kernel,
             links,
@@ -43,7 +45,18 @@ impl Findings {
             policies,
             resolve,
         } = &*sources;
-        let said = [node_file, policies, resolve, enforcement, change, kernel, machine, links, addresses];
+        let said = [
+            node_file,
+            policies,
+            resolve,
+            enforcement,
+            change,
+            kernel,
+            machine,
+            links,
+            addresses,
+            descriptors,
+        ];
         let said = said.into_iter().flatten().cloned();
         said.chain(missing_interfaces.iter().map(|name| of_missing_interface(name))).collect()
     }
@@ -59,6 +72,11 @@ impl Findings {
     /// What of the machine's settings stands in the way.
     pub(crate) fn set_machine(&self, warnings: Vec<String>) {
         self.lock().machine = warnings.into_iter().map(of_machine).collect();
+    }
+
+    /// `None`: there are enough for the connections that are configured.
+    pub(crate) fn set_descriptors(&self, too_few: Option<String>) {
+        self.lock().descriptors = too_few.map(of_machine).into_iter().collect();
     }
 
     /// `None`: changes of interfaces are heard of as they happen.

@@ -95,8 +95,9 @@ mod tests {
             "n.yaml",
             "node: {name: n, pod_networks: [10.0.0.0/8]}\nredirect: {mode: none}\n",
         );
-        let limits = crate::settings::limits(&config.unwrap());
-        let shared = Arc::new(Shared::new(limits, 1, 900, Source::WhereBindable));
+        let config = config.unwrap();
+        let (limits, shares) = (crate::settings::limits(&config), crate::settings::shares(&config, 1));
+        let shared = Arc::new(Shared::new(limits, shares, 900, Source::WhereBindable));
         let snapshot = Arc::new(Snapshot::default());
         shared.flows.add_l4((1..=1000).map(record), &snapshot);
         let filter = FlowFilter { verdict: verdict.map(Into::into), ..FlowFilter::default() };

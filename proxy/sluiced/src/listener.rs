@@ -1,13 +1,16 @@
 //! Accepts connections and starts a pump for each.
 
 use crate::flows::Producer;
+use crate::hangups;
+use crate::live;
 use crate::metrics::Counters;
 use crate::pump::{Ends, Pump};
-use crate::shared::{Full, Notice, Phase, Shared};
+use crate::shared::{Notice, Phase, Shared};
 use crate::transport::Transport;
 use crate::worker::Worker;
 use proxy_core::Reason;
 use proxy_core::record::{ClientAddr, OrigDst, Upstream};
+use proxy_core::shares::Full;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -34,6 +37,7 @@ pub(crate) struct Setup {
     pub(crate) producer: Producer,
     pub(crate) settled: watch::Sender<u64>,
     pub(crate) listeners: Vec<(TcpListener, Target)>,
+    pub(crate) pipes_max: usize,
 }
 
 /// When there are no descriptors or no memory, trying again at once would only burn the processor.
@@ -47,13 +51,14 @@ pub(crate) fn spawn(index: usize, setup: Setup) -> io::Result<JoinHandle<io::Res
 fn run(setup: Setup) -> io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
-    let Setup { shared, counters, producer, settled, listeners } = setup;
-    let worker = Rc::new(Worker::new(shared, counters, producer, settled));
+    let Setup { shared, counters, producer, settled, listeners, pipes_max } = setup;
+    let worker = Rc::new(Worker::new(shared, counters, producer, settled, pipes_max)?);
     runtime.block_on(serve(worker, listeners))
 }
 
 /// Hears notices, and accepts while they say so. Returning drops the connections that are left, which records them.
 async fn serve(worker: Rc<Worker>, listeners: Vec<(TcpListener, Target)>) -> io::Result<()> {
+    let _hangups = tokio::task::spawn_local(follow_hangups(Rc::clone(&worker)));
     let mut listeners = Some(listeners);
     let mut accepting = Vec::new();
     let mut notices = worker.shared.notices.subscribe();
@@ -77,10 +82,18 @@ async fn serve(worker: Rc<Worker>, listeners: Vec<(TcpListener, Target)>) -> io:
     }
 }
 
+async fn follow_hangups(worker: Rc<Worker>) {
+    if let Err(error) = hangups::follow(&worker.hangups, &worker.connections).await {
+        tracing::warn!(%error, "ends of connections that are not read are no longer noticed at once");
+    }
+}
+
 async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, target: Target) {
     let own = listener.local_addr().ok();
     let mut failing = false;
     loop {
+        // Descriptors of connections that are about to end are bounded: until they have, new ones wait.
+        worker.shared.live.room().await;
         match listener.accept().await {
             Ok((stream, client)) => {
                 failing = false;
@@ -119,15 +132,15 @@ fn admit(
         worker.counters.events.not_redirected.add(1);
         return transport.reset();
     }
-    match worker.shared.live.enter() {
-        Ok(()) => {
-            let _task = tokio::task::spawn_local(Pump::new(Rc::clone(worker), transport, ends));
+    let (snapshot, now) = (worker.shared.snapshot.load(), worker.shared.clock.now());
+    let opener = live::opener(ends.client, ends.destination, &snapshot);
+    match worker.shared.live.enter(opener, now.mono_ns) {
+        Ok(place) => {
+            let _task = tokio::task::spawn_local(Pump::new(Rc::clone(worker), transport, ends, place));
         }
         Err(Full) => {
             worker.counters.events.connection_limit.add(1);
-            let snapshot = worker.shared.snapshot.load();
-            let hot = &mut worker.hot.borrow_mut();
-            worker.refuse(hot, &ends, Reason::ConnectionLimit, &snapshot, worker.shared.clock.now());
+            worker.refuse(&mut worker.hot.borrow_mut(), &ends, Reason::ConnectionLimit, &snapshot, now);
             transport.reset();
         }
     }

@@ -54,8 +54,12 @@ pub(crate) struct Events {
     pub(crate) accept_failed: Total,
     /// A connection was reset because the node holds as many as it may.
     pub(crate) connection_limit: Total,
+    /// A connection was reset because another opener needed its place.
+    pub(crate) connection_reclaimed: Total,
     /// A connection was made to the proxy's own address.
     pub(crate) not_redirected: Total,
+    /// Bytes were copied because every pipe was in use.
+    pub(crate) pipe_limit: Total,
     /// A connection arrived ahead of its snapshot and waited for it.
     pub(crate) snapshot_waited: Total,
     /// ... in vain: it was reset.
@@ -65,11 +69,13 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    fn all(&self) -> [(&'static str, u64); 6] {
+    fn all(&self) -> [(&'static str, u64); 8] {
         [
             ("accept_failed", self.accept_failed.value()),
             ("connection_limit", self.connection_limit.value()),
+            ("connection_reclaimed", self.connection_reclaimed.value()),
             ("not_redirected", self.not_redirected.value()),
+            ("pipe_limit", self.pipe_limit.value()),
             ("snapshot_late", self.snapshot_late.value()),
             ("snapshot_waited", self.snapshot_waited.value()),
             ("source_replaced", self.source_replaced.value()),

@@ -16,6 +16,7 @@ mod steps;
 mod timer;
 
 use crate::connections::Key;
+use crate::live::Place;
 use crate::transport::Transport;
 use crate::upstream;
 use crate::worker::{Hot, Worker};
@@ -23,7 +24,7 @@ use half::{Broken, Finish, Half};
 use policy_model::Snapshot;
 use proxy_core::record::{ClientAddr, Now, OrigDst, Upstream};
 use proxy_core::session::{Cx, Dialled, End, Ending};
-use proxy_core::{Session, Side};
+use proxy_core::{Reason, Session, Side};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -36,6 +37,7 @@ use timer::Timer;
 pub(crate) struct Pump {
     worker: Rc<Worker>,
     key: Key,
+    place: Place,
     connection: Connection,
 }
 
@@ -83,6 +85,10 @@ enum Server {
 /// What one poll works with.
 struct Env<'a, 'task> {
     worker: &'a Worker,
+    key: Key,
+    place: &'a Place,
+    /// An end that may not be read is gone.
+    hung_up: bool,
     hot: &'a mut Hot,
     snapshot: &'a Snapshot,
     now: Now,
@@ -103,14 +109,12 @@ const TURNS_MAX: usize = 16;
 const QUEUE_BYTES_MAX: usize = 256 * 1024;
 /// A connection that came ahead of its snapshot waits this long for it.
 const SNAPSHOT_WAIT_NS_MAX: u64 = 1_000_000_000;
-/// A peer that is not read is asked this often whether it is still there.
-const ASK_UNREAD_EVERY_NS: u64 = 5_000_000_000;
 /// What was promised to a client before an abort may take this long to be taken.
 const LAST_WORD_NS_MAX: u64 = 2_000_000_000;
 
 impl Pump {
     /// Registers the connection; it is judged when it is polled first.
-    pub(crate) fn new(worker: Rc<Worker>, client: Transport, ends: Ends) -> Self {
+    pub(crate) fn new(worker: Rc<Worker>, client: Transport, ends: Ends, place: Place) -> Self {
         let key = worker.connections.borrow_mut().enter();
         let connection = Connection {
             ends: Some(Box::new(ends)),
@@ -123,7 +127,7 @@ impl Pump {
             from_server: Half::default(),
             timer: Timer::default(),
         };
-        Self { worker, key, connection }
+        Self { worker, key, place, connection }
     }
 }
 
@@ -133,15 +137,23 @@ impl Future for Pump {
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let worker = &*this.worker;
-        worker.connections.borrow_mut().waker(this.key, task.waker());
+        let hung_up = worker.connections.borrow_mut().waker(this.key, task.waker());
+        this.place.waker(task.waker());
         let snapshot = worker.shared.snapshot.load();
         let mut env = Env {
             worker,
+            key: this.key,
+            place: &this.place,
+            hung_up,
             hot: &mut worker.hot.borrow_mut(),
             snapshot: &snapshot,
             now: worker.shared.clock.now(),
             task,
         };
+        if this.place.is_reclaimed() {
+            this.connection.give_place_back(&mut env);
+            return Poll::Ready(());
+        }
         let judged = this.connection.judged;
         let poll = this.connection.poll(&mut env);
         if judged != this.connection.judged {
@@ -167,7 +179,7 @@ impl Drop for Pump {
             }
         }
         worker.connections.borrow_mut().leave(self.key);
-        worker.shared.live.leave();
+        worker.shared.live.leave(&self.place);
         worker.report();
     }
 }
@@ -179,6 +191,22 @@ impl Hot {
 }
 
 impl Connection {
+    /// Ends at once, for another opener.
+    fn give_place_back(&mut self, env: &mut Env<'_, '_>) {
+        env.worker.counters.events.connection_reclaimed.add(1);
+        match (&mut self.session, &self.ends) {
+            (Some(session), _) => {
+                session.end(Ending::Reclaimed, &mut env.cx());
+                let _reset_anyway = steps::record_all(env.worker, env.hot);
+            }
+            (None, Some(ends)) => {
+                env.worker.refuse(env.hot, ends, Reason::ConnectionReclaimed, env.snapshot, env.now);
+            }
+            (None, None) => {}
+        }
+        self.reset();
+    }
+
     fn poll(&mut self, env: &mut Env<'_, '_>) -> Poll<()> {
         (self.from_client.parked, self.from_server.parked) = (false, false);
         for _ in 0..TURNS_MAX {
@@ -217,12 +245,18 @@ impl Connection {
             events.snapshot_waited.add(1);
             self.timer.set_own(env.now.mono_ns.saturating_add(SNAPSHOT_WAIT_NS_MAX));
         }
-        if !self.timer.own_is_due(env) {
+        let gone = |client: &Transport| client.is_gone();
+        let reason = if env.hung_up && self.client.as_ref().is_some_and(gone) {
+            Reason::ClientReset
+        } else if self.timer.own_is_due(env) {
+            events.snapshot_late.add(1);
+            Reason::SnapshotLate
+        } else {
+            self.watch(env, Side::Client);
             return Turn::Idle;
-        }
-        events.snapshot_late.add(1);
+        };
         if let Some(ends) = &self.ends {
-            env.worker.refuse(env.hot, ends, proxy_core::Reason::SnapshotLate, env.snapshot, env.now);
+            env.worker.refuse(env.hot, ends, reason, env.snapshot, env.now);
         }
         self.reset();
         Turn::Over
@@ -246,35 +280,40 @@ impl Connection {
         if self.may_close(env) {
             return Turn::Over;
         }
-        match self.ask_unread(env) {
+        match self.look_at_unread(env) {
             true => Turn::Again,
             false => Turn::Idle,
         }
     }
 
-    /// That a peer is gone is told by reading. Whoever is not read is asked now and then, or a connection whose other side
-    /// neither takes nor sends anything would be held for nobody, for ever.
-    fn ask_unread(&mut self, env: &mut Env<'_, '_>) -> bool {
-        let sides = [Side::Client, Side::Server];
-        if !sides.into_iter().any(|side| self.is_unread(side)) {
-            self.timer.set_own(u64::MAX);
-            return false;
-        }
-        let next = env.now.mono_ns.saturating_add(ASK_UNREAD_EVERY_NS);
-        if self.timer.own() == u64::MAX {
-            self.timer.set_own(next);
-        }
-        if !self.timer.own_is_due(env) {
-            return false;
-        }
-        self.timer.set_own(next);
-        for side in sides {
+    /// That a peer is gone is told by reading. Whoever is not read is watched: the first to be left alone would else hold both
+    /// sockets for nobody. Returns whether one is gone.
+    fn look_at_unread(&mut self, env: &mut Env<'_, '_>) -> bool {
+        let mut found = false;
+        for side in [Side::Client, Side::Server] {
+            if self.phase != Phase::Live || !self.is_unread(side) {
+                continue;
+            }
+            self.watch(env, side);
             let gone = |transport: &mut Transport| transport.is_gone();
-            if self.is_unread(side) && transport(&mut self.client, &mut self.server, side).is_some_and(gone) {
+            if env.hung_up && transport(&mut self.client, &mut self.server, side).is_some_and(gone) {
                 self.ended(env, side, End::Reset);
+                found = true;
             }
         }
-        true
+        found
+    }
+
+    /// If the side is gone, or once it is, the task is woken.
+    fn watch(&mut self, env: &Env<'_, '_>, side: Side) {
+        if self.half(side).watched {
+            return;
+        }
+        if let Some(transport) = transport(&mut self.client, &mut self.server, side) {
+            // Without memory for that, what is left is to find out by writing.
+            let watched = env.worker.hangups.watch(transport, env.key).is_ok();
+            self.half_mut(side).watched = watched;
+        }
     }
 
     /// What a server sent before its FIN is whole whatever becomes of it; a client that has sent its FIN still wants its answer.
@@ -369,7 +408,10 @@ impl Connection {
             // The reset was told to a write, and is told only once.
             Ok(0) if self.half(side.other()).broken == Broken::ByReset => self.ended(env, side, End::Reset),
             Ok(0) => self.ended(env, side, End::Fin),
-            Ok(n) => self.took(env, side, n),
+            Ok(n) => {
+                env.place.used(env.now.mono_ns);
+                self.took(env, side, n);
+            }
             Err(_reset) => self.ended(env, side, End::Reset),
         }
         true

@@ -6,6 +6,7 @@ use policy_model::inputs::{EndpointInputs, Inputs, NodeInputs};
 use policy_model::labels::{Label, LabelSet};
 use policy_model::rule::{Policy, Protocol};
 use proxy_core::Limits;
+use proxy_core::shares::Bounds;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -26,6 +27,15 @@ pub(crate) fn limits(config: &Config) -> Limits {
         swallow_bytes_max: limits.swallow_bytes,
         swallow_ns_max: nanoseconds(limits.swallow_ms),
         dial_ns_max: nanoseconds(limits.dial_ms),
+    }
+}
+
+/// `connections`: what the process has descriptors for.
+pub(crate) fn shares(config: &Config, connections: usize) -> Bounds {
+    Bounds {
+        places_max: connections,
+        guaranteed: config.limits.guaranteed_connections,
+        guaranteed_of_node: config.limits.node_connections,
     }
 }
 
@@ -104,7 +114,10 @@ fn named_ports(written: &BTreeMap<String, (u16, String)>) -> BTreeMap<Box<str>, 
 
 /// What differs and can't change in a running daemon.
 pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Problem> {
-    let fixed = |limits: &config_node::Limits| (limits.connections, limits.flow_records, limits.workers);
+    let fixed = |limits: &config_node::Limits| {
+        let connections = (limits.connections, limits.guaranteed_connections, limits.node_connections);
+        (connections, limits.flow_records, limits.pipes, limits.workers)
+    };
     let differs = [
         ("node.name", old.node.name != new.node.name),
         ("node.state_directory", old.node.state_directory != new.node.state_directory),
@@ -114,7 +127,10 @@ pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Probl
         ("api", old.api != new.api),
         ("log", old.log != new.log),
         ("metrics", old.metrics != new.metrics),
-        ("limits.connections, flow_records or workers", fixed(&old.limits) != fixed(&new.limits)),
+        (
+            "limits.connections, guaranteed_connections, node_connections, flow_records, pipes or workers",
+            fixed(&old.limits) != fixed(&new.limits),
+        ),
     ];
     let differing = differs.into_iter().filter(|(_field, differs)| *differs);
     differing

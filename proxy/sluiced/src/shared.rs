@@ -2,12 +2,14 @@
 
 use crate::clock::Clock;
 use crate::flows::Flows;
+use crate::live::Live;
 use crate::upstream::Source;
 use arc_swap::ArcSwap;
 use policy_model::Snapshot;
 use proxy_core::Limits;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use tokio::sync::{Notify, watch};
+use proxy_core::shares::Bounds;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::watch;
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -43,24 +45,15 @@ pub(crate) enum Phase {
     Ending,
 }
 
-/// Connections of all workers, bounded.
-#[derive(Debug)]
-pub(crate) struct Live {
-    count: AtomicUsize,
-    max: usize,
-    /// Rung when the last one leaves.
-    empty: Notify,
-}
-
 impl Shared {
-    pub(crate) fn new(limits: Limits, connections_max: usize, records_max: usize, source: Source) -> Self {
+    pub(crate) fn new(limits: Limits, bounds: Bounds, records_max: usize, source: Source) -> Self {
         let notice = Notice { revision: 0, limits, phase: Phase::Starting, withdrawn: 0 };
         Self {
             clock: Clock::new(),
             snapshot: ArcSwap::default(),
             announced: AtomicU64::new(0),
             notices: watch::Sender::new(notice),
-            live: Live { count: AtomicUsize::new(0), max: connections_max, empty: Notify::new() },
+            live: Live::new(bounds),
             flows: Flows::new(records_max),
             source,
             draining: AtomicBool::new(false),
@@ -89,53 +82,5 @@ impl Shared {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
-    }
-}
-
-/// Every connection is served already.
-#[derive(Debug)]
-pub(crate) struct Full;
-
-impl Live {
-    pub(crate) fn enter(&self) -> Result<(), Full> {
-        let before = self.count.fetch_add(1, Ordering::SeqCst);
-        if before >= self.max {
-            self.leave();
-            return Err(Full);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn leave(&self) {
-        if self.count.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.empty.notify_one();
-        }
-    }
-
-    /// Returns when no connection is left. One waiter at a time.
-    pub(crate) async fn emptied(&self) {
-        while self.count() > 0 {
-            self.empty.notified().await;
-        }
-    }
-
-    pub(crate) fn count(&self) -> usize {
-        self.count.load(Ordering::SeqCst)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_limit_holds_at_max_and_max_plus_one() {
-        let live = Live { count: AtomicUsize::new(0), max: 2, empty: Notify::new() };
-        assert!(live.enter().is_ok());
-        assert!(live.enter().is_ok());
-        assert!(live.enter().is_err());
-        live.leave();
-        assert!(live.enter().is_ok());
-        assert_eq!(live.count(), 2);
     }
 }

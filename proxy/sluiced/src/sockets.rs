@@ -1,6 +1,7 @@
 //! The listening sockets of all workers, and how many connections the process has descriptors for.
 
 use crate::listener::Target;
+use crate::live::LEAVING_MAX;
 use crate::settings;
 use anyhow::{Context as _, anyhow};
 use config_node::{Config, Mode};
@@ -65,33 +66,76 @@ fn target(config: &Config, listener: &config_node::Listener) -> anyhow::Result<T
     })
 }
 
-/// Two descriptors a connection: as many connections as those allow, at most those that are configured.
-pub(crate) fn raise_descriptor_limit(connections: usize) -> anyhow::Result<usize> {
+/// How many connections the process has descriptors for, and what to tell the user where that is fewer than are configured.
+///
+/// # Errors
+/// Not even for one.
+pub(crate) fn raise_descriptor_limit(
+    config: &Config,
+    workers: usize,
+) -> anyhow::Result<(usize, Option<String>)> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let wanted =
-        u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(DESCRIPTORS_OWN);
+    let other = descriptors_beside_connections(config, workers);
+    let wanted = wide(config.limits.connections).saturating_mul(2).saturating_add(other);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let enough = |limit: Option<u64>| limit.is_none_or(|limit| limit >= wanted);
-    if enough(current) {
-        return Ok(connections);
-    }
-    let raised = maximum.map_or(wanted, |maximum| maximum.min(wanted));
-    let set = setrlimit(Resource::Nofile, Rlimit { current: Some(raised), maximum });
-    let has = if set.is_ok() { Some(raised) } else { current };
-    if enough(has) {
-        return Ok(connections);
-    }
-    let has = has.unwrap_or(wanted);
-    let possible = has.saturating_sub(DESCRIPTORS_OWN) / 2;
+    let set = |current, maximum| setrlimit(Resource::Nofile, Rlimit { current, maximum }).is_ok();
+    // Beyond the hard limit where the process may (CAP_SYS_RESOURCE), else up to it.
+    let possible = maximum.map_or(wanted, |maximum| maximum.min(wanted));
+    let raised = enough(current)
+        || (!enough(maximum) && set(Some(wanted), Some(wanted)))
+        || set(Some(possible), maximum);
+    let has = if raised { getrlimit(Resource::Nofile).current } else { current };
+    fit(config.limits.connections, has.unwrap_or(wanted), other)
+}
+
+/// As many connections as `has` descriptors allow, two for each, at most those that are configured.
+fn fit(connections: usize, has: u64, other: u64) -> anyhow::Result<(usize, Option<String>)> {
+    let possible = usize::try_from(has.saturating_sub(other) / 2).unwrap_or(usize::MAX);
     if possible == 0 {
         anyhow::bail!(
-            "an RLIMIT_NOFILE of {has} leaves no descriptors for connections: it takes {DESCRIPTORS_OWN}, and 2 for each"
+            "an RLIMIT_NOFILE of {has} leaves no descriptors for connections: it takes {other}, and 2 for each"
         );
     }
-    tracing::warn!(
-        configured = connections,
-        possible,
-        "[limits] connections is more than the process has descriptors for: raise its RLIMIT_NOFILE"
-    );
-    Ok(usize::try_from(possible).unwrap_or(connections))
+    let finding = || {
+        format!(
+            "[limits] connections is {connections}, and an RLIMIT_NOFILE of {has} has descriptors for {possible}: \
+             raise it (LimitNOFILE= in the unit) or lower the limit"
+        )
+    };
+    Ok((possible.min(connections), (possible < connections).then(finding)))
+}
+
+/// Beside those of connections that hold their places: what each worker polls and listens with, pipes, and connections that have
+/// been told to give their places to others.
+fn descriptors_beside_connections(config: &Config, workers: usize) -> u64 {
+    const OF_A_WORKER: usize = 8;
+    let listeners = config.listeners.len().max(2);
+    let of_workers = workers.saturating_mul(OF_A_WORKER.saturating_add(listeners));
+    let of_leaving = 2 * (LEAVING_MAX + workers.saturating_mul(listeners));
+    DESCRIPTORS_OWN
+        + wide(of_workers)
+        + wide(of_leaving)
+        + 2 * wide(config.limits.pipes.saturating_add(workers))
+}
+
+fn wide(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_fit_the_descriptors_at_max_and_max_plus_one() {
+        assert_eq!(fit(100, 300, 100).unwrap(), (100, None));
+        let (possible, finding) = fit(100, 299, 100).unwrap();
+        assert_eq!(possible, 99);
+        let said = "[limits] connections is 100, and an RLIMIT_NOFILE of 299 has descriptors for 99: \
+                    raise it (LimitNOFILE= in the unit) or lower the limit";
+        assert_eq!(finding.as_deref(), Some(said));
+        assert_eq!(fit(100, 102, 100).unwrap().0, 1);
+        assert!(fit(100, 101, 100).is_err());
+    }
 }

@@ -2,16 +2,24 @@
 
 mod pipe;
 
-pub(crate) use pipe::Pipe;
+pub(crate) use pipe::{Pipe, Pipes};
 
 use socket2::SockRef;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+
+impl AsFd for Transport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let Self::Tcp(stream) = self;
+        stream.as_fd()
+    }
+}
 
 /// One end of a connection.
 #[derive(Debug)]
@@ -91,7 +99,7 @@ impl Transport {
         Poll::Ready(Ok(()))
     }
 
-    /// Whether the connection is dead, for whoever does not read it. Told once.
+    /// Whether the connection is dead, for whoever does not read it: by RST, also behind a FIN. Told once.
     pub(crate) fn is_gone(&self) -> bool {
         let Self::Tcp(stream) = self;
         !matches!(stream.take_error(), Ok(None))

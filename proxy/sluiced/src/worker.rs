@@ -4,12 +4,14 @@
 
 use crate::connections::Connections;
 use crate::flows::Producer;
+use crate::hangups::Hangups;
 use crate::metrics::Counters;
 use crate::shared::{Notice, Shared};
-use crate::transport::Pipe;
+use crate::transport::{Pipe, Pipes};
 use proxy_core::session::Scratch;
 use proxy_core::{FlowRecord, Limits, Step};
 use std::cell::RefCell;
+use std::io;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -20,6 +22,7 @@ pub(crate) struct Worker {
     pub(crate) connections: RefCell<Connections>,
     /// Borrowed by whichever connection is being polled.
     pub(crate) hot: RefCell<Hot>,
+    pub(crate) hangups: Hangups,
     settled: watch::Sender<u64>,
 }
 
@@ -35,6 +38,7 @@ pub(crate) struct Hot {
     pub(crate) queues: Vec<Vec<u8>>,
     /// Empty pipes, for long bodies.
     pub(crate) pipes: Vec<Pipe>,
+    pipes_left: Pipes,
     producer: Producer,
 }
 
@@ -56,7 +60,8 @@ impl Worker {
         counters: Arc<Counters>,
         producer: Producer,
         settled: watch::Sender<u64>,
-    ) -> Self {
+        pipes_max: usize,
+    ) -> io::Result<Self> {
         let hot = Hot {
             buffer: vec![0; BUFFER_BYTES].into(),
             steps: Vec::new(),
@@ -64,15 +69,17 @@ impl Worker {
             limits: shared.notices.borrow().limits,
             queues: Vec::new(),
             pipes: Vec::new(),
+            pipes_left: Pipes::new(pipes_max),
             producer,
         };
-        Self {
+        Ok(Self {
             shared,
             counters,
             connections: RefCell::new(Connections::new()),
             hot: RefCell::new(hot),
+            hangups: Hangups::new()?,
             settled,
-        }
+        })
     }
 
     /// A notice came: connections that must hear of it are woken.
@@ -125,9 +132,9 @@ impl Hot {
         }
     }
 
-    /// `None` where the process has no descriptors left: bytes can be copied instead.
+    /// `None` where there are as many as may be: bytes can be copied instead.
     pub(crate) fn pipe(&mut self) -> Option<Pipe> {
-        self.pipes.pop().or_else(|| Pipe::new().ok())
+        self.pipes.pop().or_else(|| Pipe::new(&self.pipes_left))
     }
 
     pub(crate) fn put_back_pipe(&mut self, pipe: Pipe) {

@@ -25,7 +25,7 @@ impl Http1 {
     }
 
     /// Ends both sides for a fault, which always leaves a record.
-    pub(super) fn abort(&mut self, reason: Reason, link: &Link, cx: &mut Cx<'_>) {
+    pub(crate) fn abort(&mut self, reason: Reason, link: &Link, cx: &mut Cx<'_>) {
         if self.end_requests(reason, cx) == 0 {
             let record = link.ended(reason, cx);
             cx.record(record);

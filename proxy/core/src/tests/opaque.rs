@@ -79,4 +79,5 @@ fn bytes_are_counted() {
 #[test]
 fn a_drained_connection_is_recorded() {
     check(&[c("x"), Do::Stop], "x<rst>", "<rst>", &["ended connection draining"]);
+    check(&[c("x"), Do::Reclaim], "x<rst>", "<rst>", &["ended connection connection_reclaimed"]);
 }

@@ -255,6 +255,21 @@ fn draining_ends_what_is_under_way() {
 }
 
 #[test]
+fn a_connection_that_others_need_is_recorded_also_at_rest() {
+    check(&[Do::Reclaim], "", "<rst>", &["ended connection connection_reclaimed"]);
+    let at_rest = ["forwarded GET /ok 200", "ended connection connection_reclaimed"];
+    let (server, client) = (format!("{GET}<rst>"), format!("{OK}<rst>"));
+    check(&[c(GET), s(OK), Do::Reclaim, Do::Reclaim, Do::Stop], &server, &client, &at_rest);
+    check(&[c(GET), Do::Reclaim], &server, "<rst>", &["ended GET /ok connection_reclaimed"]);
+    check(
+        &[c(GET), C_FIN, Do::Reclaim],
+        &format!("{GET}<fin><rst>"),
+        "<rst>",
+        &["ended GET /ok connection_reclaimed"],
+    );
+}
+
+#[test]
 fn a_connection_is_at_rest_between_requests() {
     let rest = |script: &[Do]| {
         let mut shell = INSPECTED.shell();

@@ -51,6 +51,7 @@ fn case(reason: Reason) -> Option<(Setting, Vec<Do>)> {
         }
         Reason::ClientClosed => inspected(&[c("GET /"), C_FIN]),
         Reason::ClientReset => inspected(&[c(GET), C_RST]),
+        Reason::ConnectionReclaimed => inspected(&[c(GET), Do::Reclaim]),
         Reason::DenyRule => (policy(Policy::DenyRule), Vec::new()),
         Reason::Draining => inspected(&[c(GET), Do::Stop]),
         Reason::EmptyFieldName => field(": a"),

@@ -3,7 +3,7 @@
 use super::shell::{LIMITS, Open, Shell};
 use crate::limits::Limits;
 use crate::record::FlowRecord;
-use crate::session::{Dialled, End, Session};
+use crate::session::{Dialled, End, Ending, Session};
 use crate::step::Side;
 use policy_model::identity::Numbers;
 use policy_model::inputs::{EndpointInputs, Inputs, NodeInputs};
@@ -34,6 +34,7 @@ pub(crate) enum Do {
     Sleep(u64),
     /// Published, but the session meets it at a request before it is told.
     Store(Policy),
+    Reclaim,
     Stop,
 }
 
@@ -153,6 +154,7 @@ pub(crate) fn act(shell: &mut Shell, event: &Do) {
         Do::Publish(policy) => shell.publish(snapshot(*policy)),
         Do::Sleep(ns) => shell.sleeps(*ns),
         Do::Store(policy) => shell.store(snapshot(*policy)),
+        Do::Reclaim => shell.end(Ending::Reclaimed),
         Do::Stop => shell.stop(),
     }
 }
@@ -207,7 +209,13 @@ fn message(event: &Do) -> Option<(Side, &str)> {
     match event {
         Do::C(text) => Some((Side::Client, text)),
         Do::S(text) => Some((Side::Server, text)),
-        Do::Dialled(_) | Do::Ends(..) | Do::Publish(_) | Do::Sleep(_) | Do::Store(_) | Do::Stop => None,
+        Do::Dialled(_)
+        | Do::Ends(..)
+        | Do::Publish(_)
+        | Do::Reclaim
+        | Do::Sleep(_)
+        | Do::Stop
+        | Do::Store(_) => None,
     }
 }
 

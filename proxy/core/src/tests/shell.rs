@@ -151,7 +151,11 @@ impl Shell {
     }
 
     pub(crate) fn stop(&mut self) {
-        self.tell(|session, cx| session.end(Ending::Draining, cx));
+        self.end(Ending::Draining);
+    }
+
+    pub(crate) fn end(&mut self, why: Ending) {
+        self.tell(|session, cx| session.end(why, cx));
     }
 
     /// What a peer got, and how its connection ended.

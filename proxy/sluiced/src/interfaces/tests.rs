@@ -77,7 +77,7 @@ fn kernel(places: &Places, findings: &Arc<Findings>) -> Kernel {
     };
     let redirector = Redirector::start(settings).unwrap();
     let config = config_node::read("n.yaml", NODE).unwrap();
-    let shared = Shared::new(settings::limits(&config), 1, 1, Source::Transparent);
+    let shared = Shared::new(settings::limits(&config), settings::shares(&config, 1), 1, Source::Transparent);
     let metrics = Arc::new(Metrics::new(Arc::new(shared), Vec::new()));
     Kernel::spawn(redirector, metrics, Arc::clone(findings), NEVER).unwrap()
 }

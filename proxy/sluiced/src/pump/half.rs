@@ -20,6 +20,8 @@ pub(super) struct Half {
     pub(super) ended: bool,
     /// There was nothing to read when this poll asked: the task is woken once there is, and need not ask again.
     pub(super) parked: bool,
+    /// The task is woken once the side that is read is gone.
+    pub(super) watched: bool,
     /// Nothing more will be written to the other side.
     pub(super) finish: Finish,
     pub(super) broken: Broken,

@@ -7,7 +7,7 @@ use crate::worker::{Hot, Worker};
 use policy_model::Snapshot;
 use proxy_core::record::{FlowRecord, Now, Outcome};
 use proxy_core::session::End;
-use proxy_core::{Reason, Side, Step};
+use proxy_core::{Reason, Session, Side, Step};
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -131,6 +131,9 @@ impl Connection {
             }
             busy = true;
         }
+        if busy {
+            env.place.used(env.now.mono_ns);
+        }
         if half.finish == Finish::Wanted {
             half.finish = Finish::Done;
             if let Err(error) = transport.finish() {
@@ -144,7 +147,14 @@ impl Connection {
     /// A peer that takes nothing any more is dead. Reading tells what it sent before; where it is not read, its end is told here.
     fn notice_broken(&mut self, env: &mut Env<'_, '_>, to: Side) -> bool {
         let broken = self.half(to.other()).broken != Broken::No;
-        let dead = broken && !self.half(to).ended && !self.wants(to) && self.phase == Phase::Live;
+        let unread = match to {
+            // It has sent its FIN and is gone since: nobody waits for what the server still says.
+            Side::Client => self.half(to).ended || !self.wants(to),
+            // Its FIN is known, and what it sent is whole.
+            Side::Server => !self.half(to).ended && !self.wants(to),
+        };
+        let over = self.session.as_ref().is_none_or(Session::is_over);
+        let dead = broken && unread && !over && self.phase == Phase::Live;
         if dead {
             self.ended(env, to, End::Reset);
         }
@@ -165,7 +175,10 @@ impl Connection {
             Side::Client => (client, server),
             Side::Server => (server, client),
         };
-        let mut pipe = env.hot.pipe()?;
+        let Some(mut pipe) = env.hot.pipe() else {
+            env.worker.counters.events.pipe_limit.add(1);
+            return None;
+        };
         let max = usize::try_from(half.splice).unwrap_or(usize::MAX);
         let moved = match source.poll_fill(env.task, &mut pipe, max) {
             Poll::Pending => {
@@ -182,6 +195,7 @@ impl Connection {
         match moved {
             Ok(0) => self.ended(env, from, End::Fin),
             Ok(n) => {
+                env.place.used(env.now.mono_ns);
                 self.half_mut(from).splice -= wide(n);
                 if let Some(session) = &mut self.session {
                     session.moved(from, wide(n));

@@ -7,7 +7,9 @@ use crate::shared::Shared;
 use crate::upstream::Source;
 use policy_model::Inputs;
 use policy_model::identity::Numbers;
-use proxy_core::{Limits, Reason};
+use proxy_core::Limits;
+use proxy_core::record::Outcome;
+use proxy_core::shares::{Bounds, Opener};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -104,19 +106,157 @@ fn a_dropped_connection_is_recorded_and_cut() {
     });
 }
 
+/// A peer that is not read is reset: both ends are cut at once, not when something is asked again.
+#[track_caller]
+fn check_gone(peer: &str, reason: Reason, script: impl AsyncFn(&mut Client, &mut TcpStream) -> Side) {
+    for loopback in LOOPBACKS {
+        run(async |node| {
+            let (mut client, mut server) = node.connect_on(loopback).await;
+            let pump = node.start(&mut client).await;
+            let mut server = server.accept().await;
+            let gone = script(&mut client, &mut server).await;
+            let begun = Instant::now();
+            let mut left = match gone {
+                Side::Client => {
+                    reset(client.stream);
+                    server
+                }
+                Side::Server => {
+                    reset(server);
+                    client.stream
+                }
+            };
+            pump.await.unwrap();
+            assert!(begun.elapsed() < TICK, "{peer} was gone for {:?}", begun.elapsed());
+            let record = node.handoff.take().unwrap();
+            assert_eq!((record.outcome, record.reason), (Outcome::Ended, Some(reason)), "{peer}");
+            // Behind a FIN only a write tells of it.
+            let end = match drain(&mut left).await {
+                Ok(()) => left.write_all(b"x").await,
+                reset => reset,
+            };
+            let errors = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+            assert!(errors.contains(&end.unwrap_err().kind()), "{peer}");
+            assert_eq!(node.shared.live.count(), 0);
+        });
+    }
+}
+
 #[test]
-fn a_client_that_is_gone_is_noticed_while_the_server_takes_nothing() {
+fn a_reset_of_an_end_that_is_not_read_ends_both_at_once() {
+    check_gone("a client whose server takes nothing", Reason::ClientReset, async |client, _server| {
+        fill(client.stream()).await;
+        Side::Client
+    });
+    check_gone("a server whose client takes nothing", Reason::ServerReset, async |_client, server| {
+        fill(server).await;
+        Side::Server
+    });
+    check_gone("a client that has sent its FIN", Reason::ClientReset, async |client, server| {
+        client.stream().write_all(b"x").await.unwrap();
+        client.stream().shutdown().await.unwrap();
+        assert_eq!(server.read_to_end(&mut Vec::new()).await.unwrap(), 1);
+        Side::Client
+    });
+    check_gone("a server whose client has sent its FIN", Reason::ServerReset, async |client, server| {
+        client.stream().shutdown().await.unwrap();
+        assert_eq!(server.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        Side::Server
+    });
+    check_gone("a client at rest", Reason::ClientReset, async |client, server| {
+        pass(client.stream(), server).await;
+        Side::Client
+    });
+    check_gone("a server at rest", Reason::ServerReset, async |client, server| {
+        pass(client.stream(), server).await;
+        Side::Server
+    });
+}
+
+/// It has closed: the first bytes that it is sent are answered with RST, and the rest would be sent to nobody.
+#[test]
+fn a_client_that_has_sent_its_fin_and_takes_no_answer_ends_the_server_too() {
+    for loopback in LOOPBACKS {
+        run(async |node| {
+            let (mut client, mut server) = node.connect_on(loopback).await;
+            let pump = node.start(&mut client).await;
+            let mut server = server.accept().await;
+            drop(client);
+            assert_eq!(server.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+            while server.write(&[0; 65_536]).await.is_ok() {}
+            pump.await.unwrap();
+            assert_eq!(node.handoff.take().unwrap().reason, Some(Reason::ClientReset));
+        });
+    }
+}
+
+#[test]
+fn a_client_that_has_sent_its_fin_and_waits_is_served() {
     run(async |node| {
         let (mut client, mut server) = node.connect().await;
         let pump = node.start(&mut client).await;
-        let _unread = server.accept().await;
-        while let Ok(sent) = tokio::time::timeout(TICK, client.stream().write(&[0; 65_536])).await {
-            assert!(sent.unwrap() > 0);
-        }
-        client.reset();
+        let mut server = server.accept().await;
+        client.stream().shutdown().await.unwrap();
+        assert_eq!(server.read_to_end(&mut Vec::new()).await.unwrap(), 0);
+        advance(Duration::from_hours(1)).await;
+        server.write_all(b"late").await.unwrap();
+        drop(server);
+        let mut answer = Vec::new();
+        let _length = client.stream().read_to_end(&mut answer).await.unwrap();
+        assert_eq!(answer, b"late");
         pump.await.unwrap();
+        assert_eq!(node.handoff.take().unwrap().reason, None);
+    });
+}
+
+#[test]
+fn a_client_that_is_gone_while_the_server_is_dialled_ends_the_dial() {
+    run(async |node| {
+        let (mut client, mut dialled) = node.connect_to_a_full_backlog().await;
+        let pump = node.start(&mut client).await;
+        let begun = Instant::now();
+        reset(client.stream);
+        pump.await.unwrap();
+        assert!(begun.elapsed() < TICK);
+        assert_eq!(node.handoff.take().unwrap().reason, Some(Reason::ClientReset));
+        dialled.clear();
+    });
+}
+
+#[test]
+fn a_client_that_is_gone_is_not_waited_for_a_snapshot_with() {
+    run(async |node| {
+        node.shared.announce(2);
+        let (mut client, _server) = node.connect().await;
+        let pump = node.start(&mut client).await;
+        let begun = Instant::now();
+        reset(client.stream);
+        pump.await.unwrap();
+        assert!(begun.elapsed() < TICK);
         assert_eq!(node.handoff.take().unwrap().reason, Some(Reason::ClientReset));
     });
+}
+
+#[test]
+fn a_connection_gives_its_place_back_at_once() {
+    for wait_for_snapshot in [false, true] {
+        run(async |node| {
+            if wait_for_snapshot {
+                node.shared.announce(2);
+            }
+            let (mut client, _server) = node.connect().await;
+            let (mut second, _server) = node.connect().await;
+            let (first, _second) = (node.start(&mut client).await, node.start(&mut second).await);
+            let begun = Instant::now();
+            let _place = node.shared.live.enter(Opener::Node, 5).unwrap();
+            first.await.unwrap();
+            assert!(begun.elapsed() < TICK);
+            assert_eq!(client.stream().read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+            assert_eq!(node.handoff.take().unwrap().reason, Some(Reason::ConnectionReclaimed));
+            assert_eq!(node.counters.events.connection_reclaimed.value(), 1);
+            assert_eq!(node.shared.live.count(), 2);
+        });
+    }
 }
 
 /// Nothing is sent here; `splice` stands for bytes that are wanted.
@@ -173,6 +313,10 @@ fn a_last_word_may_be_taken_until_its_time_is_over() {
     check_last_word(max, Err(ErrorKind::ConnectionReset));
 }
 
+const BOUNDS: Bounds = Bounds { places_max: 2, guaranteed: 1, guaranteed_of_node: 1 };
+
+const LOOPBACKS: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
+
 /// The runtime's time has no finer steps.
 const TICK: Duration = Duration::from_millis(1);
 
@@ -204,12 +348,16 @@ fn run(test: impl AsyncFnOnce(Node)) {
 
 impl Node {
     fn new() -> Self {
-        let shared = Arc::new(Shared::new(limits(), 8, 8, Source::WhereBindable));
+        let shared = Arc::new(Shared::new(limits(), BOUNDS, 8, Source::WhereBindable));
         let (producer, handoff) = handoff(shared.flows.bells());
         let (settling, settled) = watch::channel(0);
         let counters = Arc::new(Counters::default());
-        let worker = Worker::new(Arc::clone(&shared), Arc::clone(&counters), producer, settling);
+        let worker = Worker::new(Arc::clone(&shared), Arc::clone(&counters), producer, settling, 1).unwrap();
         let node = Self { shared, worker: Rc::new(worker), counters, handoff, settled };
+        let worker = Rc::clone(&node.worker);
+        let _task = tokio::task::spawn_local(async move {
+            crate::hangups::follow(&worker.hangups, &worker.connections).await.unwrap();
+        });
         node.shared.announce(1);
         node.store(1);
         node
@@ -225,19 +373,44 @@ impl Node {
     }
 
     async fn connect(&self) -> (Client, Server) {
-        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.connect_on(LOOPBACKS[0]).await
+    }
+
+    async fn connect_on(&self, loopback: &str) -> (Client, Server) {
+        let server = TcpListener::bind(loopback).await.unwrap();
+        let client = self.connect_for(server.local_addr().unwrap()).await;
+        (client, Server(server))
+    }
+
+    /// To a server that answers no dial. Dropping what is returned beside the client ends it.
+    async fn connect_to_a_full_backlog(&self) -> (Client, Vec<socket2::Socket>) {
+        let server = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        server.bind(&LOOPBACKS[0].parse::<SocketAddr>().unwrap().into()).unwrap();
+        server.listen(0).unwrap();
+        let to = server.local_addr().unwrap();
+        let mut sockets = vec![server];
+        for _ in 0..4 {
+            let waiting = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            waiting.set_nonblocking(true).unwrap();
+            let _under_way = waiting.connect(&to);
+            sockets.push(waiting);
+        }
+        (self.connect_for(to.as_socket().unwrap()).await, sockets)
+    }
+
+    async fn connect_for(&self, to: SocketAddr) -> Client {
+        let listener = TcpListener::bind(SocketAddr::new(to.ip(), 0)).await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (accepted, from) = listener.accept().await.unwrap();
-        let to: SocketAddr = server.local_addr().unwrap();
         let ends = Ends { client: ClientAddr(from), destination: OrigDst(to), upstream: Upstream(to) };
-        (Client { stream, accepted: Some((accepted, ends)) }, Server(server))
+        Client { stream, accepted: Some((accepted, ends)) }
     }
 
     fn pump(&self, client: &mut Client) -> Pump {
         let (accepted, ends) = client.accepted.take().unwrap();
-        self.shared.live.enter().unwrap();
-        Pump::new(Rc::clone(&self.worker), Transport::accepted(accepted).unwrap(), ends)
+        let opener = Opener::outside(ends.client.0.ip(), ends.destination.0.ip());
+        let place = self.shared.live.enter(opener, self.shared.clock.now().mono_ns).unwrap();
+        Pump::new(Rc::clone(&self.worker), Transport::accepted(accepted).unwrap(), ends, place)
     }
 
     /// Returns when the pump was polled for the first time.
@@ -252,11 +425,31 @@ impl Client {
     fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
     }
+}
 
-    /// Closes with RST.
-    fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+/// Closes with RST.
+fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+}
+
+/// Sends until nobody takes any more.
+async fn fill(stream: &mut TcpStream) {
+    while let Ok(sent) = tokio::time::timeout(TICK, stream.write(&[0; 65_536])).await {
+        assert!(sent.unwrap() > 0);
     }
+}
+
+/// Sends a byte, and receives it.
+async fn pass(from: &mut TcpStream, to: &mut TcpStream) {
+    from.write_all(b"x").await.unwrap();
+    assert_eq!(to.read_u8().await.unwrap(), b'x');
+}
+
+/// Reads to the end.
+async fn drain(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut buffer = vec![0; 65_536];
+    while stream.read(&mut buffer).await? > 0 {}
+    Ok(())
 }
 
 impl Server {

@@ -170,9 +170,21 @@ fn a_governed_port_without_a_listener_is_not_enforced() {
 }
 
 #[test]
+fn more_connections_than_the_process_has_descriptors_for_is_a_finding() {
+    let backend = Backend::start();
+    let limits = "connections = 1048576".to_owned();
+    let daemon = Daemon::start(&Plan { limits, ..plan(&backend, L7) });
+    let status = daemon.get("/v1/status");
+    let message = status["findings"][0]["message"].as_str().unwrap();
+    assert!(message.starts_with("[limits] connections is 1048576, and an RLIMIT_NOFILE of "), "{message}");
+}
+
+#[test]
 fn all_is_well() {
     let backend = Backend::start();
-    let daemon = Daemon::start(&plan(&backend, L7));
+    // As many as any machine has descriptors for.
+    let limits = "connections = 64\npipes = 8".to_owned();
+    let daemon = Daemon::start(&Plan { limits, ..plan(&backend, L7) });
     let status = daemon.get("/v1/status");
     assert_eq!((&status["ok"], &status["findings"]), (&true.into(), &serde_json::json!([])));
     assert_eq!((&status["mode"], &status["policies"]), (&"none".into(), &1.into()));

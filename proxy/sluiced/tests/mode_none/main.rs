@@ -7,6 +7,8 @@ mod life;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod shares;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod totals;

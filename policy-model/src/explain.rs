@@ -209,7 +209,7 @@ fn misses(
     let mut misses = Vec::new();
     if !peer.allowed_by(&entry.peers) {
         let is: Vec<String> = peer.identity.labels.iter().map(ToString::to_string).collect();
-        misses.push(("peer", wants("peer", &is.join(", "), &peers_text(&entry.peers))));
+        misses.push(("peer", wants("peer", &is.join(", "), &peers_text(&entry.peers, peer))));
     }
     if let Ports::Of(rules) = &entry.ports {
         let ports = rules.iter().flat_map(|rule| &rule.ports);
@@ -274,24 +274,30 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn peers_text(peers: &Peers) -> String {
+/// What the peers are, for somebody who is none of them.
+fn peers_text(peers: &Peers, asker: &Candidate<'_>) -> String {
     match peers {
         Peers::Any => "anybody".to_owned(),
         Peers::Of(peers) if peers.is_empty() => "nobody".to_owned(),
-        Peers::Of(peers) => peers.iter().map(peer_text).collect::<Vec<_>>().join(" or "),
+        Peers::Of(peers) => peers.iter().map(|peer| peer_text(peer, asker)).collect::<Vec<_>>().join(" or "),
     }
 }
 
-fn peer_text(peer: &Peer) -> String {
+fn peer_text(peer: &Peer, asker: &Candidate<'_>) -> String {
     match peer {
         Peer::Cidr { prefix, except } if except.is_empty() => prefix.to_string(),
         Peer::Cidr { prefix, except } => {
             let except: Vec<String> = except.iter().map(ToString::to_string).collect();
             format!("{prefix} except {}", except.join(", "))
         }
-        Peer::Endpoints(selector) if selector.requirements.is_empty() => "any endpoint".to_owned(),
         Peer::Endpoints(selector) => {
-            selector.requirements.iter().map(requirement_text).collect::<Vec<_>>().join(", ")
+            let requirements: Vec<String> = selector.requirements.iter().map(requirement_text).collect();
+            // All of them may hold, and yet it is no pod.
+            match (selector.matches(&asker.identity.labels), requirements.is_empty()) {
+                (_, true) => "any pod".to_owned(),
+                (true, false) => format!("a pod with {}", requirements.join(", ")),
+                (false, false) => requirements.join(", "),
+            }
         }
         Peer::Entity(entity) => format!("entity {}", entity.as_str()),
     }

@@ -70,6 +70,24 @@ fn the_nearest_miss_of_a_connection() {
     );
 }
 
+/// The outside lacks whatever a selector of pods wants to be absent: that it is no pod is what it misses.
+#[test]
+fn the_nearest_miss_of_what_is_no_pod() {
+    let namespace = "k8s:io.kubernetes.pod.namespace";
+    let spec = format!(
+        "{{endpointSelector: {{}}, ingress: [{{fromEndpoints: [{{matchExpressions: [{{key: \"{namespace}\", operator: NotIn, values: [b]}}]}}]}}]}}"
+    );
+    check_l4(
+        &[&spec],
+        WORLD,
+        80,
+        "no_rule",
+        "default/p0: spec.ingress[0]",
+        "peer",
+        &format!("peer is `reserved:world-ipv4`, the rule wants `a pod with {namespace} not in (b)`"),
+    );
+}
+
 #[test]
 fn nothing_comes_near_a_deny_rule() {
     let spec =

@@ -44,6 +44,28 @@ fn an_l7_denial_is_answered_and_the_connection_kept() {
     assert_eq!(backend.requests(), ["POST /v1/request-landing 0", "POST /v1/request-landing 0"]);
 }
 
+/// Rules that only make requests visible rely on it.
+#[test]
+fn requests_that_a_plain_allow_lets_through_are_recorded_under_its_name() {
+    let backend = Backend::start();
+    let plain = L4.replace("rule1", "plain");
+    let daemon = Daemon::start(&plan(&backend, &[L7, &plain]));
+    let mut records = daemon.follow("kind=http-request");
+    let mut client = daemon.connect(Daemon::TIEFIGHTER);
+    for (method, path) in [("PUT", "/v1/exhaust-port"), ("POST", "/v1/request-landing")] {
+        assert_eq!(client.ask(method, path).status, 200);
+        let record = records.next().unwrap();
+        assert_eq!(
+            (&record["verdict"], &record["direction"]),
+            (&"forwarded".into(), &"ingress".into()),
+            "{record}"
+        );
+        assert_eq!(record["rule"], "default/plain: spec.ingress[0].toPorts[0]", "{record}");
+        assert_eq!(record["path"], path, "{record}");
+    }
+    assert_eq!(daemon.connect(Daemon::XWING).end(), Err(ErrorKind::ConnectionReset));
+}
+
 #[test]
 fn a_connection_from_nobody_s_address_is_denied() {
     let backend = Backend::start();

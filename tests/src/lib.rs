@@ -12,6 +12,7 @@ pub mod netns;
 pub mod pods;
 pub mod daemon;
 pub mod deathstar;
+pub mod device;
 pub mod echo;
 pub mod policies;
 pub mod sockopt;

@@ -1,4 +1,4 @@
-//! Socket options that the standard library has no word for: IPv4 options and IPv6 extension headers.
+//! Socket options that the standard library has no word for: IPv4 options, IPv6 extension headers, segments of datagrams.
 
 use crate::pods::Family;
 use std::io;
@@ -12,6 +12,11 @@ pub fn add_options(socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
         // RFC 8200 section 4.6: next header (filled in by the kernel), length 0 = 8 bytes, PadN of 4.
         Family::V6 => set(socket, libc::IPPROTO_IPV6, libc::IPV6_DSTOPTS, &[0, 0, 1, 4, 0, 0, 0, 0]),
     }
+}
+
+/// What the datagram socket sends at once is cut into datagrams of so many bytes, by the device if it can.
+pub fn cut_into(socket: BorrowedFd<'_>, bytes: u16) -> io::Result<()> {
+    set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, &i32::from(bytes).to_ne_bytes())
 }
 
 #[expect(unsafe_code, reason = "the standard library can't set these options")]

@@ -60,7 +60,7 @@ impl Kernel {
         sweep_every: Duration,
     ) -> std::io::Result<Self> {
         let (commands, receiver) = sync_channel(4);
-        findings.set_machine(redirect::warnings());
+        findings.set_machine(redirector.warnings());
         let repairs = Repairs::default();
         let thread = Thread { redirector, pending: None, repairs, metrics, findings, sweep_every };
         let _detached =
@@ -172,7 +172,7 @@ impl Thread {
 
     fn sweep(&mut self) {
         self.look();
-        self.findings.set_machine(redirect::warnings());
+        self.findings.set_machine(self.redirector.warnings());
         if let Err(error) = self.redirector.sweep() {
             tracing::warn!(%error, "expired flows could not be collected");
         }

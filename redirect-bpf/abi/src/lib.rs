@@ -255,7 +255,11 @@ pub mod reason {
     pub const REDIRECT_REQUIRED: u8 = 13;
     pub const NO_POLICY_MAP: u8 = 14;
     pub const MAP_FULL: u8 = 15;
-    pub const COUNT: usize = 16;
+    /// A checksum is left to the device in a place that was judged.
+    pub const DEFERRED_CHECKSUM: u8 = 16;
+    /// To be cut into segments that would differ in what was judged.
+    pub const SEGMENTATION: u8 = 17;
+    pub const COUNT: usize = 18;
 }
 
 /// COUNTERS (per-CPU array of u64): 0..reason::COUNT are drops by reason, then these.
@@ -275,6 +279,32 @@ pub struct Settings {
     pub pad: u32,
 }
 
+/// Where the kernel's `struct sk_buff` has what the programs read of it: bytes from its start. A constant of the object, written
+/// by the loader before the kernel sees it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SocketBuffer {
+    /// 0: this kernel does not say, or has no way to read it. Nothing is read.
+    pub known: u32,
+    /// The byte that holds the two bits of `ip_summed`, and the bits below them.
+    pub ip_summed: u32,
+    pub ip_summed_shift: u32,
+    pub csum_start: u32,
+    pub csum_offset: u32,
+    pub head: u32,
+    pub data: u32,
+}
+
+impl SocketBuffer {
+    /// Of the object.
+    pub const NAME: &str = "SOCKET_BUFFER";
+    /// What the object calls in place of the kernel's function of this name, whose number only the loader can find out: no
+    /// helper has such a number.
+    pub const CAST_CALL: u32 = 0x5ca1_ab1e;
+    pub const CAST_FUNCTION: &str = "bpf_cast_to_kern_ctx";
+}
+
+const _: () = assert!(size_of::<SocketBuffer>() == 28);
 const _: () = assert!(size_of::<Endpoint>() == 48);
 const _: () = assert!(size_of::<IpcacheKey>() == 20);
 const _: () = assert!(size_of::<PolicyKey>() == 8);

@@ -12,13 +12,16 @@
 use crate::error::Error;
 use crate::filters;
 use crate::pins::{Pins, unpin};
+use crate::pod::Raw;
+use crate::socket_buffer::{Layout, OtherObject};
 use crate::sys::{self, Attachment};
 use aya::programs::links::FdLink;
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, SkLookup, TcAttachType};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
-use std::fs::File;
+use redirect_abi::SocketBuffer;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -48,11 +51,15 @@ pub(crate) const PICK_LISTENER: &str = "pick_listener";
 /// Of this thread: threads may be in different network namespaces.
 const NETWORK_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
+/// Of why the kernel refused programs that read its packets.
+const REASON_CHARS_MAX: usize = 200;
+
 #[derive(Debug)]
 pub(crate) struct Programs {
     ebpf: Ebpf,
     hook: Hook,
     pins: Pins,
+    unread: Option<String>,
 }
 
 impl Hook {
@@ -67,15 +74,44 @@ impl Hook {
 
 impl Programs {
     /// Loads the object; its maps are those that are pinned, or are made and pinned.
-    pub(crate) fn load(object: &Path, pins: &Pins, hook: Hook) -> Result<Self, Error> {
+    ///
+    /// Where the kernel's types are not known, or it refuses programs that read its packets, they go without it: see
+    /// [`Programs::unread`].
+    pub(crate) fn load(object: &Path, pins: &Pins, hook: Hook, types: &Path) -> Result<Self, Error> {
+        let layout = Layout::read(fs::read(types));
+        let refused = match layout {
+            Ok(layout) => match Self::load_for(object, pins, hook, layout) {
+                Ok(programs) => return Ok(programs),
+                // The verifier may have more to say than fits a finding.
+                Err(error) => error
+                    .to_string()
+                    .lines()
+                    .next()
+                    .unwrap_or_default()
+                    .chars()
+                    .take(REASON_CHARS_MAX)
+                    .collect(),
+            },
+            Err(why) => why,
+        };
+        let mut programs = Self::load_for(object, pins, hook, Layout::default())?;
+        programs.unread = Some(refused);
+        Ok(programs)
+    }
+
+    fn load_for(object: &Path, pins: &Pins, hook: Hook, layout: Layout) -> Result<Self, Error> {
+        let mut bytes = fs::read(object).map_err(Error::file("read", object))?;
+        layout.patch(&mut bytes).map_err(|OtherObject| Error::OtherObject(object.into()))?;
+        let buffer = Raw(layout.buffer);
         let mut loader = EbpfLoader::new();
+        let _loader = loader.override_global(SocketBuffer::NAME, &buffer, true);
         for (name, path) in pins.all_maps() {
             let _loader = loader.map_pin_path(name, path);
         }
         let ebpf = loader
-            .load_file(object)
+            .load(&bytes)
             .map_err(|cause| Error::Load { object: object.into(), cause: Box::new(cause) })?;
-        let mut programs = Self { ebpf, hook, pins: pins.clone() };
+        let mut programs = Self { ebpf, hook, pins: pins.clone(), unread: None };
         for side in SIDES {
             let failed = |cause| Error::Program { program: side.program, cause };
             programs.classifier(side.program)?.load().map_err(failed)?;
@@ -87,6 +123,11 @@ impl Programs {
 
     pub(crate) fn hook(&self) -> Hook {
         self.hook
+    }
+
+    /// Why the programs can't see which checksums are left to the device. `None`: they can.
+    pub(crate) fn unread(&self) -> Option<&str> {
+        self.unread.as_deref()
     }
 
     /// Attaches what is not attached to this interface, and gives what is the programs of this process.

@@ -39,9 +39,10 @@ fn missing(effective: CapabilitySet) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// Settings of the node that break traffic and are not ours to change; a sentence for each.
-pub fn warnings() -> Vec<String> {
-    let mut warnings = Vec::new();
+/// Settings of the node that break traffic and are not ours to change; a sentence for each. `unread`: why the programs don't
+/// see which checksums are left to the device.
+pub(crate) fn warnings(unread: Option<&str>) -> Vec<String> {
+    let mut warnings: Vec<String> = unread.map(of_unread).into_iter().collect();
     let is = |name: &str, wanted: &str| sysctls::read(name).is_ok_and(|value| value == wanted);
     if is("net/ipv4/conf/all/src_valid_mark", "1") && !is("net/ipv4/conf/all/rp_filter", "0") {
         warnings.push(
@@ -59,6 +60,13 @@ pub fn warnings() -> Vec<String> {
         }
     }
     warnings
+}
+
+fn of_unread(why: &str) -> String {
+    format!(
+        "this kernel does not let programs see a checksum that is left to the device ({why}): a pod with a raw socket can \
+         have its packets rewritten after they were judged; use Linux 6.2 or newer with BTF"
+    )
 }
 
 #[cfg(test)]

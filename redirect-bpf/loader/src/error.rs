@@ -29,6 +29,8 @@ pub enum Error {
     ProgramMissing(&'static str),
     #[error("the object has no map `{0}`: it is of another version, build it with `make bpf`")]
     MapMissing(&'static str),
+    #[error("the object `{}` is of another version: build it with `make bpf`", .0.display())]
+    OtherObject(PathBuf),
     #[error("can't load the program `{program}`: {}", told(.cause))]
     Program { program: &'static str, cause: ProgramError },
     #[error("can't attach `{program}` to `{place}`: {}", told(.cause))]

@@ -32,6 +32,7 @@ pub struct KernelEvent {
 /// From `redirect_abi::reason`, exhaustive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DropReason {
+    DeferredChecksum,
     ExtensionHeaders,
     FragmentOrphan,
     FragmentRedirected,
@@ -45,6 +46,7 @@ pub enum DropReason {
     Policy,
     RedirectRequired,
     Revoked,
+    Segmentation,
     SpoofedSource,
     UnknownL3,
     /// The programs are newer than this process.
@@ -69,11 +71,14 @@ impl DropReason {
         (reason::REDIRECT_REQUIRED, Self::RedirectRequired),
         (reason::NO_POLICY_MAP, Self::NoPolicyMap),
         (reason::MAP_FULL, Self::MapFull),
+        (reason::DEFERRED_CHECKSUM, Self::DeferredChecksum),
+        (reason::SEGMENTATION, Self::Segmentation),
     ];
 
     /// snake_case, as in records and metrics.
     pub fn name(self) -> &'static str {
         match self {
+            Self::DeferredChecksum => "deferred_checksum",
             Self::ExtensionHeaders => "extension_headers",
             Self::FragmentOrphan => "fragment_orphan",
             Self::FragmentRedirected => "fragment_redirected",
@@ -87,6 +92,7 @@ impl DropReason {
             Self::Policy => "policy",
             Self::RedirectRequired => "redirect_required",
             Self::Revoked => "revoked",
+            Self::Segmentation => "segmentation",
             Self::SpoofedSource => "spoofed_source",
             Self::UnknownL3 => "unknown_l3",
             Self::Unnamed => "unnamed",

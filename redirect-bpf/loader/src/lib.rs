@@ -33,6 +33,7 @@ pub mod plan;
 mod reset;
 mod routes;
 pub mod sockets;
+mod socket_buffer;
 mod sys;
 mod filters;
 mod attach;
@@ -48,7 +49,6 @@ mod redirector;
 
 pub use addresses::node_addresses;
 pub use attach::Hook;
-pub use checks::warnings;
 pub use error::Error;
 pub use events::{DropReason, Events, KernelEvent};
 pub use flows::{CutFlow, Fate};

@@ -1,6 +1,8 @@
 //! Lets the types of the ABI be keys and values of aya's maps.
 
-use redirect_abi::{Address, Endpoint, FlowKey, FlowState, IpcacheKey, PolicyKey, PolicyValue, Settings};
+use redirect_abi::{
+    Address, Endpoint, FlowKey, FlowState, IpcacheKey, PolicyKey, PolicyValue, Settings, SocketBuffer,
+};
 
 /// A type of the ABI, byte for byte.
 #[derive(Clone, Copy, Debug)]
@@ -16,4 +18,14 @@ macro_rules! plain_data {
     };
 }
 
-plain_data!(Address, Endpoint, FlowKey, FlowState, IpcacheKey, PolicyKey, PolicyValue, Settings);
+plain_data!(
+    Address,
+    Endpoint,
+    FlowKey,
+    FlowState,
+    IpcacheKey,
+    PolicyKey,
+    PolicyValue,
+    Settings,
+    SocketBuffer
+);

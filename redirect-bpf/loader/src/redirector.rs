@@ -10,7 +10,7 @@ use crate::pins::{Lock, Pins};
 use crate::plan::Plan;
 use crate::repairs::{Fault, Look, Severity};
 use crate::tables::{Entries, policies_of, step, strict_policies, unused};
-use crate::{Settings, checks, routes, sysctls, uninstall};
+use crate::{Settings, btf, checks, routes, sysctls, uninstall};
 use policy_model::Flow;
 use redirect_abi::counter;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,19 +69,24 @@ impl Redirector {
 
     /// As [`Redirector::start`], with programs attached by `hook`.
     pub fn start_with(settings: Settings, hook: Hook) -> Result<Self, Error> {
+        Self::start_on(settings, hook, Path::new(btf::KERNEL))
+    }
+
+    /// As [`Redirector::start_with`], on a kernel that describes its types in the file `types`.
+    pub fn start_on(settings: Settings, hook: Hook, types: &Path) -> Result<Self, Error> {
         checks::required(&settings.object)?;
         let pins = Pins::prepare(&settings.bpffs, || uninstall::remember_mount(&settings))?;
         check_namespace(&pins)?;
         let lock = pins.lock()?;
         pins.check()?;
-        let mut programs = Programs::load(&settings.object, &pins, hook)?;
+        let mut programs = Programs::load(&settings.object, &pins, hook, types)?;
         let maps = Maps::open(&pins)?;
         let interfaces = Interfaces::open()?;
         sysctls::set(&settings.state_directory)?;
         routes::add()?;
         programs.ensure_listener_picker()?;
         let attached = adopt(&mut programs, &pins, &maps, &interfaces)?;
-        checks::warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
+        checks::warnings(programs.unread()).iter().for_each(|warning| tracing::warn!("{warning}"));
         let obsolete = pins.other_schemas()?;
         tracing::info!(hook = ?hook, adopted = attached.len(), "kernel programs are in place");
         Ok(Self {
@@ -272,6 +277,11 @@ impl Redirector {
     /// Planned endpoints whose interface is not there: nothing is enforced for them. As of the last look.
     pub fn missing_interfaces(&self) -> impl Iterator<Item = &str> {
         self.missing.iter().map(|interface| &**interface)
+    }
+
+    /// Settings of the node that break traffic and are not ours to change, and what this kernel can't do; a sentence for each.
+    pub fn warnings(&self) -> Vec<String> {
+        checks::warnings(self.programs.unread())
     }
 
     /// What programs are attached with.

@@ -10,6 +10,7 @@ extern crate std;
 pub mod protocol;
 pub mod tables;
 pub mod verdict;
+pub mod promises;
 pub mod packet;
 pub mod aggregate;
 pub mod fragments;

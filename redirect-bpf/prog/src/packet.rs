@@ -6,6 +6,7 @@
 use core::hint::black_box;
 use redirect_abi::{FlowKey, kind};
 
+use crate::promises::Promises;
 use crate::protocol;
 use crate::verdict::Reason;
 
@@ -13,6 +14,11 @@ use crate::verdict::Reason;
 pub trait Bytes {
     /// `None` beyond the end.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+
+    /// What will be done to them behind this hook.
+    fn promises(&self) -> Promises {
+        Promises::NONE
+    }
 }
 
 impl Bytes for &[u8] {
@@ -82,7 +88,7 @@ pub mod tcp {
 pub const ETHERNET_LEN: u32 = 14;
 const IPV4_LEN: u32 = 20;
 const IPV6_LEN: u32 = 40;
-const TCP_LEN: u32 = 20;
+const ETHERTYPE_AT: u32 = 12;
 /// More extension headers than any sender has use for.
 const EXTENSION_HEADERS_MAX: u32 = 8;
 /// 60 bytes of header less the fixed 20.
@@ -191,12 +197,38 @@ pub fn parse(frame: &impl Bytes, arrival: &Arrival, packet: &mut Packet) -> Resu
         return Err(Reason::UnknownL3);
     }
     match arrival.ethertype {
-        ethertype::ARP => return Ok(Network::Arp),
+        ethertype::ARP => {
+            check_ethertype(frame, arrival)?;
+            frame.promises().check_none()?;
+            return Ok(Network::Arp);
+        }
         ethertype::IPV4 => ipv4(frame, packet)?,
         ethertype::IPV6 => ipv6(frame, packet)?,
         _ => return Err(Reason::UnknownL3),
     }
+    check_ethertype(frame, arrival)?;
+    check_promises(&frame.promises(), packet)?;
     Ok(Network::Ip)
+}
+
+/// No sender leaves a checksum of ICMP to the device, and fragments are never cut again.
+#[inline(always)]
+fn check_promises(promises: &Promises, packet: &Packet) -> Result<(), Reason> {
+    if packet.fragment == Fragment::Rest || packet.icmp_type().is_some() {
+        return promises.check_none();
+    }
+    promises.check_checksum(packet.transport, packet.flow.protocol)?;
+    match packet.fragment {
+        Fragment::Whole => promises.check_segments(),
+        Fragment::First | Fragment::Rest => promises.check_uncut(),
+    }
+}
+
+/// This kernel goes by what it keeps beside the bytes, whoever receives them by the bytes.
+#[inline(always)]
+fn check_ethertype(frame: &impl Bytes, arrival: &Arrival) -> Result<(), Reason> {
+    let agrees = load(frame, ETHERTYPE_AT)? == arrival.ethertype.to_be_bytes();
+    if agrees { Ok(()) } else { Err(Reason::UnknownL3) }
 }
 
 #[inline(always)]
@@ -340,31 +372,24 @@ fn transport(
     packet.flow.protocol = protocol;
     if packet.fragment == Fragment::Rest {
         // Would write over the ports or flags that the first fragment was judged by (RFC 3128).
-        let overwrites = protocol == protocol::TCP && u32::from(fragment_offset) < TCP_LEN;
+        let overwrites =
+            protocol == protocol::TCP && u32::from(fragment_offset) < protocol::header_len(protocol);
         return if overwrites { Err(Reason::Malformed) } else { Ok(()) };
     }
-    let len = match protocol {
-        protocol::TCP => {
-            tcp_header(frame, packet)?;
-            TCP_LEN
-        }
+    match protocol {
+        protocol::TCP => tcp_header(frame, packet)?,
         protocol::UDP => {
             let header: [u8; 8] = load(frame, packet.transport)?;
             ports(packet, [header[0], header[1], header[2], header[3]]);
-            8
         }
         protocol::SCTP => {
             let header: [u8; 12] = load(frame, packet.transport)?;
             ports(packet, [header[0], header[1], header[2], header[3]]);
-            12
         }
-        protocol::ICMP | protocol::ICMPV6 => {
-            icmp_header(frame, packet)?;
-            8
-        }
-        _ => 0,
-    };
-    if packet.transport + len > end { Err(Reason::Malformed) } else { Ok(()) }
+        protocol::ICMP | protocol::ICMPV6 => icmp_header(frame, packet)?,
+        _ => {}
+    }
+    if packet.transport + protocol::header_len(protocol) > end { Err(Reason::Malformed) } else { Ok(()) }
 }
 
 #[inline(always)]

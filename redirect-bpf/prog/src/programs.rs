@@ -1,12 +1,14 @@
 //! The entry points: each reads what the kernel hands it, asks the logic, and turns the answer into an action.
 
 use aya_ebpf::bindings::sk_action::{SK_DROP, SK_PASS};
-use aya_ebpf::bindings::{TC_ACT_OK, TC_ACT_SHOT};
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_OK, TC_ACT_SHOT};
 use aya_ebpf::macros::{classifier, sk_lookup};
 use aya_ebpf::programs::{SkLookupContext, TcContext};
+use core::mem::transmute;
 use core::ptr::{self, addr_of};
-use redirect_abi::{FlowKey, counter, kind, mark, verdict};
+use redirect_abi::{FlowKey, SocketBuffer, counter, kind, mark, verdict};
 use redirect_prog::packet::{Arrival, Bytes, Packet, mapped};
+use redirect_prog::promises::Promises;
 use redirect_prog::protocol;
 use redirect_prog::verdict::{Decision, Opened, Pass, Reason, Report};
 use redirect_prog::{from_endpoint, to_endpoint};
@@ -14,6 +16,8 @@ use redirect_prog::{from_endpoint, to_endpoint};
 use crate::events;
 use crate::maps::{Hook, LISTENERS, Maps, REDIRECTS, Scratch, count};
 
+/// Of `ip_summed`: the device completes the checksum.
+const CHECKSUM_PARTIAL: u8 = 3;
 const AF_INET: u32 = 2;
 const AF_INET6: u32 = 10;
 
@@ -76,6 +80,13 @@ impl Bytes for Frame<'_> {
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         self.0.load(offset as usize).ok()
     }
+
+    #[inline(always)]
+    fn promises(&self) -> Promises {
+        let mut promises = Promises::NONE;
+        read_promises(self.0.skb.skb, &mut promises);
+        promises
+    }
 }
 
 #[inline(always)]
@@ -91,6 +102,54 @@ fn arrival(context: &TcContext) -> Arrival {
             ingress_ifindex: (*skb).ingress_ifindex,
             mark: (*skb).mark,
         }
+    }
+}
+
+/// Where this kernel keeps it. Written by the loader; the verifier takes it for constants.
+#[unsafe(no_mangle)]
+static SOCKET_BUFFER: SocketBuffer = SocketBuffer {
+    known: 0,
+    ip_summed: 0,
+    ip_summed_shift: 0,
+    csum_start: 0,
+    csum_offset: 0,
+    head: 0,
+    data: 0,
+};
+
+/// A member of [`SOCKET_BUFFER`]. Volatile: the compiler would take its own zeros for it.
+macro_rules! place {
+    ($member:ident) => {
+        // SAFETY: a static of this object, which nobody writes to while it runs.
+        unsafe { ptr::read_volatile(addr_of!(SOCKET_BUFFER.$member)) }
+    };
+}
+
+/// A call of its own: the loader has to find the one call of the kernel's function in it.
+#[inline(never)]
+fn read_promises(skb: *mut __sk_buff, promises: &mut Promises) {
+    // SAFETY: the context is the kernel's, and this is a field of it that a classifier may read.
+    promises.segment_bytes = unsafe { (*skb).gso_size };
+    if place!(known) == 0 {
+        return;
+    }
+    // SAFETY: the loader puts the number of the kernel's function here, and `known` says that it has.
+    let cast: extern "C" fn(*mut __sk_buff) -> *const u8 =
+        unsafe { transmute(SocketBuffer::CAST_CALL as usize) };
+    let buffer = cast(skb);
+    macro_rules! member {
+        ($kind:ty, $member:ident) => {{
+            let place = place!($member) as usize;
+            // SAFETY: the kernel's own structure, read where its description says that the member is.
+            unsafe { ptr::read_volatile(buffer.add(place).cast::<$kind>()) }
+        }};
+    }
+    promises.checksum = (member!(u8, ip_summed) >> place!(ip_summed_shift)) & 3 == CHECKSUM_PARTIAL;
+    if promises.checksum {
+        // `csum_start` counts from the start of the buffer; the frame begins at `data`.
+        let start = member!(u64, head).wrapping_add(u64::from(member!(u16, csum_start)));
+        promises.checksum_start = start.wrapping_sub(member!(u64, data)) as i32;
+        promises.checksum_offset = i32::from(member!(u16, csum_offset));
     }
 }
 

@@ -32,6 +32,28 @@ pub(crate) mod v6 {
     pub(crate) const LISTENER_REPORT_2: u8 = 143;
 }
 
+/// Bytes of a transport header that are judged, and have to be there; 0: policy knows nothing but the protocol's number.
+#[inline(always)]
+pub fn header_len(protocol: u8) -> u32 {
+    match protocol {
+        TCP => 20,
+        SCTP => 12,
+        UDP | ICMP | ICMPV6 => 8,
+        _ => 0,
+    }
+}
+
+/// Where in its header a protocol has its checksum, if senders leave it to the device.
+#[inline(always)]
+pub fn deferred_checksum(protocol: u8) -> Option<i32> {
+    match protocol {
+        TCP => Some(16),
+        SCTP => Some(8),
+        UDP => Some(6),
+        _ => None,
+    }
+}
+
 /// The type of message that one of this type answers.
 #[inline(always)]
 pub fn question(protocol: u8, answer: u8) -> Option<u8> {

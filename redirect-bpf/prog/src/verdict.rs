@@ -34,6 +34,8 @@ pub enum Reason {
     RedirectRequired = reason::REDIRECT_REQUIRED,
     NoPolicyMap = reason::NO_POLICY_MAP,
     MapFull = reason::MAP_FULL,
+    DeferredChecksum = reason::DEFERRED_CHECKSUM,
+    Segmentation = reason::SEGMENTATION,
 }
 
 pub type Decision = Result<Pass, Reason>;

@@ -4,5 +4,6 @@
 mod connections;
 mod errors;
 mod odd;
+mod promises;
 mod raw;
 mod stage;

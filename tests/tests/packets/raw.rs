@@ -1,12 +1,14 @@
 //! Packets that no other socket would send, written header by header and sent by a raw one.
 
+use e2e::device::Mac;
 use e2e::netns::Namespace;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
+pub(crate) const ICMP: u8 = 1;
+pub(crate) const ICMPV6: u8 = 58;
 /// Of a raw socket: packets come with their IP headers.
 const IPPROTO_RAW: i32 = 255;
 
@@ -61,6 +63,28 @@ pub(crate) fn ipv6(from: Ipv6Addr, to: Ipv6Addr, next_header: u8, payload: &[u8]
     bytes
 }
 
+/// A frame that holds an IP packet, with the checksum of an IPv4 header.
+pub(crate) fn frame(from: Mac, to: Mac, mut packet: Vec<u8>) -> Vec<u8> {
+    let ethertype: u16 = if packet[0] >> 4 == 4 { 0x0800 } else { 0x86dd };
+    if ethertype == 0x0800 {
+        let header_len = usize::from(packet[0] & 15) * 4;
+        let sum = checksum(&[&packet[..header_len]]);
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    [&to[..], &from, &ethertype.to_be_bytes(), &packet].concat()
+}
+
+/// What a device makes of a checksum that is left to it.
+pub(crate) fn completed(frame: &[u8], start: usize, offset: usize) -> Vec<u8> {
+    let mut completed = frame.to_vec();
+    let sum = match checksum(&[&frame[start..]]) {
+        0 => u16::MAX,
+        sum => sum,
+    };
+    completed[start + offset..start + offset + 2].copy_from_slice(&sum.to_be_bytes());
+    completed
+}
+
 /// A UDP header and body, with the checksum that these addresses make.
 pub(crate) fn udp(from: SocketAddr, to: SocketAddr, body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::from(from.port().to_be_bytes());
@@ -88,6 +112,11 @@ pub(crate) fn too_big(from: IpAddr, to: IpAddr, mtu: u16, about: &[u8]) -> Vec<u
     let sum = checksum(&[&pseudo, &message]);
     message[2..4].copy_from_slice(&sum.to_be_bytes());
     packet(from, to, protocol, &message)
+}
+
+/// What a sender puts into the checksum that it leaves to the device.
+pub(crate) fn pseudo_sum(from: IpAddr, to: IpAddr, protocol: u8, len: usize) -> u16 {
+    !checksum(&[&pseudo_header(from, to, protocol, len)])
 }
 
 fn pseudo_header(from: IpAddr, to: IpAddr, protocol: u8, len: usize) -> Vec<u8> {

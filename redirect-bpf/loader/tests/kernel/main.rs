@@ -6,6 +6,7 @@ mod clsact;
 mod fixture;
 mod lifecycle;
 mod links;
+mod metadata;
 mod peers;
 mod repairs;
 mod traffic;

@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::model::frames::{
-    Ipv4, Ipv6, TestFrame, fragment_header, icmp, icmp_error, icmp_protocol, tcp, udp,
+    Ipv4, Ipv6, TestFrame, ethernet, fragment_header, icmp, icmp_error, icmp_protocol, tcp, udp,
 };
 use crate::model::world::{FAMILIES, Family, Party, World, any, flow, frame, peer, port};
 use crate::packet::{ethertype, mapped, tcp as flag};
@@ -167,7 +167,12 @@ fn frames_that_are_refused_before_policy() {
 #[test]
 fn the_link_needs_no_policy() {
     let world = egress_of_a(&[]);
-    check(&world, A, &TestFrame { ethertype: ethertype::ARP, bytes: Vec::new() }, Ok(Pass::Unmarked));
+    check(
+        &world,
+        A,
+        &TestFrame { ethertype: ethertype::ARP, bytes: ethernet(ethertype::ARP) },
+        Ok(Pass::Unmarked),
+    );
     // Solicitations and advertisements of neighbours and for routers, under any address that a host may have.
     for message in [133, 135, 136] {
         for source in [A.v6(), fe80(7), [0; 16]] {

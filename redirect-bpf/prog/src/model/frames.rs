@@ -2,7 +2,8 @@
 
 use std::vec::Vec;
 
-use crate::packet::{ETHERNET_LEN, ethertype};
+use crate::packet::{Bytes, ETHERNET_LEN, ethertype};
+use crate::promises::Promises;
 use crate::protocol;
 
 /// A frame and the ethertype that the kernel would give for it.
@@ -10,6 +11,23 @@ use crate::protocol;
 pub struct TestFrame {
     pub ethertype: u16,
     pub bytes: Vec<u8>,
+}
+
+/// Bytes that something is still to be done to.
+#[derive(Clone, Copy, Debug)]
+pub struct Promised<'a> {
+    pub bytes: &'a [u8],
+    pub promises: Promises,
+}
+
+impl Bytes for Promised<'_> {
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        self.bytes.load(offset)
+    }
+
+    fn promises(&self) -> Promises {
+        self.promises
+    }
 }
 
 /// The fields of an IPv4 packet that tests have reason to change.
@@ -135,7 +153,8 @@ fn ports(source: u16, destination: u16) -> Vec<u8> {
     bytes
 }
 
-fn ethernet(ethertype: u16) -> Vec<u8> {
+/// From one station to another.
+pub fn ethernet(ethertype: u16) -> Vec<u8> {
     let mut bytes = Vec::from([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
     bytes.extend(ethertype.to_be_bytes());
     bytes

@@ -3,8 +3,9 @@
 use redirect_abi::{FlowKey, PolicyKey, direction, mark, verdict};
 
 use super::Model;
-use super::frames::{Ipv4, Ipv6, TestFrame};
+use super::frames::{Ipv4, Ipv6, Promised, TestFrame};
 use crate::packet::{Arrival, Packet, mapped};
+use crate::promises::Promises;
 use crate::verdict::{Decision, Pass, Report};
 use crate::{from_endpoint, to_endpoint};
 
@@ -128,6 +129,11 @@ impl World {
 
     /// At the hook where the endpoint's packets come in.
     pub fn from(&self, endpoint: Party, frame: &TestFrame) -> (Decision, Report) {
+        self.from_with(endpoint, frame, Promises::NONE)
+    }
+
+    /// `from`, with what is still to be done to the frame.
+    pub fn from_with(&self, endpoint: Party, frame: &TestFrame, promises: Promises) -> (Decision, Report) {
         let arrival = Arrival {
             ethertype: frame.ethertype,
             tagged: false,
@@ -136,13 +142,25 @@ impl World {
             mark: 0,
         };
         let (mut packet, mut report) = (Packet::EMPTY, Report::default());
-        let bytes = frame.bytes.as_slice();
+        let bytes = Promised { bytes: frame.bytes.as_slice(), promises };
         let decision = from_endpoint::judge(&self.model, &bytes, &arrival, &mut packet, &mut report);
         (decision, report)
     }
 
     /// At the hook where packets go to the endpoint, from whom, with what mark.
     pub fn to(&self, endpoint: Party, sender: Party, mark: u32, frame: &TestFrame) -> (Decision, Report) {
+        self.to_with(endpoint, sender, mark, frame, Promises::NONE)
+    }
+
+    /// `to`, with what is still to be done to the frame.
+    pub fn to_with(
+        &self,
+        endpoint: Party,
+        sender: Party,
+        mark: u32,
+        frame: &TestFrame,
+        promises: Promises,
+    ) -> (Decision, Report) {
         let arrival = Arrival {
             ethertype: frame.ethertype,
             tagged: false,
@@ -151,7 +169,7 @@ impl World {
             mark,
         };
         let (mut packet, mut report) = (Packet::EMPTY, Report::default());
-        let bytes = frame.bytes.as_slice();
+        let bytes = Promised { bytes: frame.bytes.as_slice(), promises };
         let decision = to_endpoint::judge(&self.model, &bytes, &arrival, &mut packet, &mut report);
         (decision, report)
     }

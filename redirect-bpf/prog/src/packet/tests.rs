@@ -5,7 +5,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::icmp;
-use crate::model::frames::{self, Ipv4, Ipv6, TestFrame, fragment_header, tcp, udp};
+use crate::model::frames::{self, Ipv4, Ipv6, TestFrame, ethernet, fragment_header, tcp, udp};
 
 const A4: [u8; 4] = [10, 0, 0, 1];
 const B4: [u8; 4] = [10, 0, 0, 2];
@@ -79,7 +79,7 @@ fn an_echo_reply_answers_the_request_of_its_identifier() {
 
 #[test]
 fn arp_is_for_the_link() {
-    let frame = TestFrame { ethertype: ethertype::ARP, bytes: Vec::new() };
+    let frame = TestFrame { ethertype: ethertype::ARP, bytes: ethernet(ethertype::ARP) };
     assert_eq!(parsed(&frame).1, Ok(Network::Arp));
 }
 

@@ -1,10 +1,9 @@
 //! What may reach an endpoint, from whom, under which mark.
 
 use redirect_abi::{FlowKey, PolicyKey, direction::*, mark::*, verdict};
-use std::vec::Vec;
 
 use super::*;
-use crate::model::frames::{Ipv4, Ipv6, TestFrame, icmp, icmp_error, tcp, udp};
+use crate::model::frames::{Ipv4, Ipv6, TestFrame, ethernet, icmp, icmp_error, tcp, udp};
 use crate::model::world::{FAMILIES, Family, Party, World, any, flow, frame, peer};
 use crate::packet::{ethertype, tcp as flag};
 use crate::protocol::{ICMP, ICMPV6, TCP, UDP};
@@ -158,7 +157,7 @@ fn inspection_of_what_comes_from_elsewhere() {
 #[test]
 fn the_link_needs_no_policy() {
     let world = ingress_of_b(&[]);
-    check(&world, Host, 0, &TestFrame { ethertype: ethertype::ARP, bytes: Vec::new() }, PASS);
+    check(&world, Host, 0, &TestFrame { ethertype: ethertype::ARP, bytes: ethernet(ethertype::ARP) }, PASS);
     for message in 133..=137 {
         check_link(&world, 255, message, PASS);
         // It was forwarded.

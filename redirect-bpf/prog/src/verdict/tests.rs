@@ -7,6 +7,7 @@ use super::Reason;
 use crate::model::frames::{Ipv4, Ipv6, TestFrame, fragment_header, tcp as segment, udp};
 use crate::model::world::{FAMILIES, Family, Party, World, frame, peer};
 use crate::packet::{ethertype, tcp};
+use crate::promises::Promises;
 use crate::protocol::{TCP, UDP};
 use Party::{A, B, Host, Outside};
 use Reason as R;
@@ -45,7 +46,9 @@ fn after(reason: Reason) -> Option<Reason> {
         R::Revoked => R::RedirectRequired,
         R::RedirectRequired => R::NoPolicyMap,
         R::NoPolicyMap => R::MapFull,
-        R::MapFull => return None,
+        R::MapFull => R::DeferredChecksum,
+        R::DeferredChecksum => R::Segmentation,
+        R::Segmentation => return None,
     })
 }
 
@@ -102,6 +105,11 @@ fn produce(reason: Reason, family: Family) {
             world.model.full = true;
             both(&world, &syn, reason);
         }
+        R::DeferredChecksum => promised(&world, &syn, over_the_port(&syn), reason),
+        R::Segmentation => {
+            let fragment = fragment(family, TCP, 0, true);
+            promised(&world, &fragment, Promises { segment_bytes: 1000, ..Promises::NONE }, reason);
+        }
     }
 }
 
@@ -120,6 +128,19 @@ fn leaving(world: &World, endpoint: Party, frame: &TestFrame, reason: Reason) {
 #[track_caller]
 fn reaching(world: &World, sender: Party, frame: &TestFrame, reason: Reason) {
     assert_eq!(world.to(B, sender, 0, frame).0, Err(reason));
+}
+
+/// At both hooks, with this still to be done to the frame.
+#[track_caller]
+fn promised(world: &World, frame: &TestFrame, promises: Promises, reason: Reason) {
+    assert_eq!(world.from_with(A, frame, promises).0, Err(reason));
+    assert_eq!(world.to_with(B, Outside, 0, frame, promises).0, Err(reason));
+}
+
+/// The last two bytes of the IP header and options would be summed up, and written over the destination port.
+fn over_the_port(frame: &TestFrame) -> Promises {
+    let transport = i32::try_from(frame.bytes.len()).unwrap() - 20;
+    Promises { checksum: true, checksum_start: transport - 2, checksum_offset: 4, ..Promises::NONE }
 }
 
 /// The last byte of its TCP header is missing.

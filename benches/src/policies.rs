@@ -40,7 +40,7 @@ pub fn spread(count: usize) -> impl Iterator<Item = usize> {
 pub struct NoHeaders;
 
 impl Headers for NoHeaders {
-    fn values(&self, _name: &str, _each: &mut dyn FnMut(&[u8])) {}
+    fn each(&self, _each: &mut dyn FnMut(&[u8], &[u8])) {}
 }
 
 pub fn request<'a>(method: &'a str, target: &'a str) -> Request<'a> {

@@ -2,7 +2,7 @@
 //!
 //! INVARIANT: the verdict is that of the snapshot; what is worked out here is only how near a miss was.
 
-use crate::http::{HttpRules, Request, header_holds};
+use crate::http::{self, HttpRules, Names, Request, header_holds, is_removed};
 use crate::identity::Identity;
 use crate::peers::{Candidate, Kind};
 use crate::rule::{
@@ -246,22 +246,26 @@ fn port_misses(port: &PortMatch, flow: &Flow, direction: Direction, endpoint: &E
 }
 
 fn nearest_request(rules: &HttpRules, request: &Request<'_>) -> Option<Nearest> {
-    let (rule, matches, failed) = rules.nearest_match(request)?;
+    let http::Nearest { rule, matches, failed, names } = rules.nearest_match(request)?;
     let detail = match failed {
         "method" => wants("method", &text(request.method), matches.method.as_deref().unwrap_or("")),
         "host" => wants("host", &text(request.host), matches.host.as_deref().unwrap_or("")),
-        "headers" => header_detail(matches, request),
+        "headers" => header_detail(matches, request, names),
         _ => wants("path", &text(request.target), matches.path.as_deref().unwrap_or("")),
     };
     Some(Nearest { rule: rule.to_string(), failed: failed.to_owned(), detail })
 }
 
-fn header_detail(matches: &HttpMatch, request: &Request<'_>) -> String {
-    let missed = matches.headers.iter().find(|header| !header_holds(header, request));
+fn header_detail(matches: &HttpMatch, request: &Request<'_>, names: Names) -> String {
+    let missed = matches.headers.iter().find(|header| !header_holds(header, request, names));
     let Some(HeaderMatch { name, value }) = missed else { return String::new() };
     let mut values = Vec::new();
-    request.headers.values(name, &mut |value| values.push(text(value)));
-    let is = if values.is_empty() { "absent".to_owned() } else { format!("`{}`", values.join(",")) };
+    http::values(name, request, names, &mut |value| values.push(text(value)));
+    let is = match values.is_empty() {
+        true => "absent".to_owned(),
+        false if is_removed(name, request) => "named by Connection, as good as absent".to_owned(),
+        false => format!("`{}`", values.join(",")),
+    };
     let wanted = value.as_ref().map_or_else(|| "any value".to_owned(), |value| format!("`{value}`"));
     format!("header `{name}` is {is}, the rule wants {wanted}")
 }

@@ -290,7 +290,7 @@ fn flow(direction: Direction, subject: IpAddr, peer: IpAddr) -> Flow {
 struct NoHeaders;
 
 impl Headers for NoHeaders {
-    fn values(&self, _name: &str, _each: &mut dyn FnMut(&[u8])) {}
+    fn each(&self, _each: &mut dyn FnMut(&[u8], &[u8])) {}
 }
 
 fn asked(text: &str) -> Request<'_> {

@@ -350,8 +350,8 @@ impl World {
 struct Fields(serde_json::Map<String, Value>);
 
 impl Headers for Fields {
-    fn values(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        self.0.get(name).into_iter().for_each(|value| each(value.as_str().unwrap().as_bytes()));
+    fn each(&self, each: &mut dyn FnMut(&[u8], &[u8])) {
+        self.0.iter().for_each(|(name, value)| each(name.as_bytes(), value.as_str().unwrap().as_bytes()));
     }
 }
 

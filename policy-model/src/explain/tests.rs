@@ -173,14 +173,33 @@ fn hosts_and_headers() {
     );
 }
 
+#[test]
+fn headers_that_backends_read_otherwise() {
+    let spec = |http: &str| {
+        format!(
+            "{{endpointSelector: {{}}, ingress: [{{toPorts: [{{ports: [{{port: \"80\", protocol: TCP}}], rules: {{http: [{{{http}}}]}}}}]}}]}}"
+        )
+    };
+    let check = |rule: &str, detail: &str| {
+        let tokens = Request { headers: &Tokens, ..request("GET", "/") };
+        check_http(&spec(rule), &[tokens], "headers", detail);
+    };
+    check("headers: ['X-Secret: c']", "header `x-secret` is absent, the rule wants `c`");
+    check(
+        "headers: ['X-Gone: d']",
+        "header `x-gone` is named by Connection, as good as absent, the rule wants `d`",
+    );
+}
+
 struct Tokens;
 
 impl Headers for Tokens {
-    fn values(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        if name == "x-token" {
-            each(b"a");
-            each(b"b");
-        }
+    fn each(&self, each: &mut dyn FnMut(&[u8], &[u8])) {
+        each(b"X-Token", b"a");
+        each(b"x-token", b"b");
+        each(b"X_Secret", b"c");
+        each(b"X-Gone", b"d");
+        each(b"Connection", b"close, x-gone");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::condition::Conditions;
 use super::grow::Builder;
+use super::headers::Ruled;
 use super::pattern::{self, Matcher, Patterns};
 use super::start::{self, Rest, Start};
 use super::trie::{Candidate, Trie};
@@ -107,8 +108,9 @@ impl<'p> Compiler<'p> {
                 self.errors.push(error);
             }
         }
+        let headers = Ruled::new(&self.matches);
         let (rules, matches, conditions) = (self.rules.into(), self.matches.into(), self.conditions.into());
-        (HttpRules { rules, matches, conditions, methods, any }, self.errors)
+        (HttpRules { rules, matches, conditions, methods, any, headers }, self.errors)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is asked of a request whose path matches: method pattern, host, headers.
 
 use super::Request;
+use super::headers::{Names, header_holds};
 use super::pattern::Matcher;
 use crate::rule::HeaderMatch;
 
@@ -30,16 +31,21 @@ impl Conditions {
         asks.then(|| Box::new(Self { method, host, headers: headers.into() }))
     }
 
-    pub(super) fn hold(&self, request: &Request<'_>) -> bool {
-        self.method_holds(request) && self.host_holds(request) && self.headers_hold(request)
+    pub(super) fn hold(&self, request: &Request<'_>, names: Names) -> bool {
+        self.method_holds(request) && self.host_holds(request) && self.headers_hold(request, names)
     }
 
     /// `foreign_method`: the rule is for a literal method that is not the request's.
-    pub(super) fn failed(this: Option<&Self>, request: &Request<'_>, foreign_method: bool) -> Failed {
+    pub(super) fn failed(
+        this: Option<&Self>,
+        request: &Request<'_>,
+        names: Names,
+        foreign_method: bool,
+    ) -> Failed {
         let checks = [
             ("method", !foreign_method && this.is_none_or(|c| c.method_holds(request))),
             ("host", this.is_none_or(|c| c.host_holds(request))),
-            ("headers", this.is_none_or(|c| c.headers_hold(request))),
+            ("headers", this.is_none_or(|c| c.headers_hold(request, names))),
         ];
         let mut failed = checks.iter().filter(|(_, holds)| !holds).map(|(name, _)| *name);
         Failed { first: failed.next(), count: checks.iter().filter(|(_, holds)| !holds).count() }
@@ -53,35 +59,7 @@ impl Conditions {
         self.host.as_ref().is_none_or(|host| host.matches(request.host))
     }
 
-    fn headers_hold(&self, request: &Request<'_>) -> bool {
-        self.headers.iter().all(|header| header_holds(header, request))
+    fn headers_hold(&self, request: &Request<'_>, names: Names) -> bool {
+        self.headers.iter().all(|header| header_holds(header, request, names))
     }
-}
-
-pub(crate) fn header_holds(header: &HeaderMatch, request: &Request<'_>) -> bool {
-    match &header.value {
-        None => {
-            let mut present = false;
-            request.headers.values(&header.name, &mut |_| present = true);
-            present
-        }
-        Some(wanted) => joined_equals(&header.name, wanted.as_bytes(), request),
-    }
-}
-
-/// Whether all values of the header, joined by `,`, are `wanted`; compared piece by piece, so that nothing is joined.
-fn joined_equals(name: &str, wanted: &[u8], request: &Request<'_>) -> bool {
-    let mut left: Option<&[u8]> = None;
-    let mut differs = false;
-    request.headers.values(name, &mut |value| {
-        let rest = match left {
-            None => Some(wanted),
-            Some(rest) => rest.strip_prefix(b","),
-        };
-        match rest.and_then(|rest| rest.strip_prefix(value)) {
-            Some(rest) => left = Some(rest),
-            None => differs = true,
-        }
-    });
-    !differs && left.is_some_and(<[u8]>::is_empty)
 }

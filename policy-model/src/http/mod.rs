@@ -13,6 +13,7 @@
 //! INVARIANT: a rule that can't be compiled or judged matches nothing; its neighbours are untouched.
 
 mod compile;
+mod headers;
 mod condition;
 mod grow;
 mod pattern;
@@ -24,8 +25,9 @@ use crate::rule::{HttpMatch, HttpRule};
 use crate::verdict::RuleRef;
 use compile::Compiler;
 use condition::{Conditions, Failed};
+use headers::Ruled;
 
-pub(crate) use condition::header_holds;
+pub(crate) use headers::{Names, header_holds, is_removed, values};
 pub(crate) use pattern::Patterns;
 use std::cmp::Reverse;
 use trie::{Candidate, Trie};
@@ -42,8 +44,18 @@ pub struct Request<'a> {
 
 /// The header fields of a request.
 pub trait Headers {
-    /// Calls `each` with every value of `name` (lower-case), in order.
-    fn values(&self, name: &str, each: &mut dyn FnMut(&[u8]));
+    /// Calls `each` with the name, as sent, and the value of every field that the server will see, in order.
+    fn each(&self, each: &mut dyn FnMut(&[u8], &[u8]));
+
+    /// Calls `each` with every list of fields that are meant for the next hop alone.
+    fn connection(&self, each: &mut dyn FnMut(&[u8])) {
+        let lists: [&[u8]; 2] = [b"connection", b"proxy-connection"];
+        self.each(&mut |name, value| {
+            if lists.iter().any(|list| name.eq_ignore_ascii_case(list)) {
+                each(value);
+            }
+        });
+    }
 }
 
 impl std::fmt::Debug for Request<'_> {
@@ -63,6 +75,7 @@ pub struct HttpRules {
     methods: Box<[(Box<[u8]>, Trie)]>,
     /// Rules for any method, and those whose method is a pattern (a condition).
     any: Box<Trie>,
+    headers: Ruled,
 }
 
 /// A rule whose pattern can't be compiled within the limits; it matches nothing, the others are untouched.
@@ -71,6 +84,14 @@ pub struct PatternError {
     pub rule: RuleRef,
     pub field: &'static str,
     pub message: String,
+}
+
+/// The rule that came nearest, and the condition that failed where fields are read so.
+pub(crate) struct Nearest<'a> {
+    pub(crate) rule: &'a RuleRef,
+    pub(crate) matches: &'a HttpMatch,
+    pub(crate) failed: &'static str,
+    pub(crate) names: Names,
 }
 
 impl HttpRules {
@@ -95,11 +116,20 @@ impl HttpRules {
         &self.rules
     }
 
-    /// The first rule (in the order given) that matches.
+    /// The first rule (in the order given) that matches; where backends may read other fields, one must match as well.
     pub fn matching(&self, request: &Request<'_>) -> Option<&RuleRef> {
+        let first = self.matching_as(request, Names::Exact)?;
+        if self.headers.are_disguised(request) {
+            let _as_folded = self.matching_as(request, Names::Folded)?;
+        }
+        Some(first)
+    }
+
+    fn matching_as(&self, request: &Request<'_>, names: Names) -> Option<&RuleRef> {
         let mut best = Candidate::NONE;
         let mut accept = |rule: Candidate| {
-            rule.is_certain() || self.conditions(rule).is_some_and(|conditions| conditions.hold(request))
+            rule.is_certain()
+                || self.conditions(rule).is_some_and(|conditions| conditions.hold(request, names))
         };
         if let Some(own) = self.own(request.method) {
             own.search(request.target, &mut best, &mut accept);
@@ -113,24 +143,26 @@ impl HttpRules {
     /// It is looked for among the rules whose path matches, then among those that share the longest literal start with
     /// the path: a denial may not cost more than its path's length.
     pub fn nearest(&self, request: &Request<'_>) -> Option<(&RuleRef, &'static str)> {
-        self.nearest_match(request).map(|(rule, _, failed)| (rule, failed))
+        self.nearest_match(request).map(|nearest| (nearest.rule, nearest.failed))
     }
 
-    pub(crate) fn nearest_match(
-        &self,
-        request: &Request<'_>,
-    ) -> Option<(&RuleRef, &HttpMatch, &'static str)> {
-        let (rule, failed) = self.path_matches(request).or_else(|| self.path_begins(request))?;
-        Some((self.rules.get(rule.rule())?, self.matches.get(rule.rule())?, failed))
+    pub(crate) fn nearest_match(&self, request: &Request<'_>) -> Option<Nearest<'_>> {
+        let is_allowed = || self.matching_as(request, Names::Exact).is_some();
+        let names =
+            if self.headers.are_disguised(request) && is_allowed() { Names::Folded } else { Names::Exact };
+        let (rule, failed) = self.path_matches(request, names).or_else(|| self.path_begins(request))?;
+        let (rule, matches) = (self.rules.get(rule.rule())?, self.matches.get(rule.rule())?);
+        Some(Nearest { rule, matches, failed, names })
     }
 
     /// Among the rules whose path matches, the one with the fewest failed conditions.
-    fn path_matches(&self, request: &Request<'_>) -> Option<(Candidate, &'static str)> {
+    fn path_matches(&self, request: &Request<'_>, names: Names) -> Option<(Candidate, &'static str)> {
         let mut nearest: Option<(usize, Candidate, &'static str)> = None;
         for (method, trie) in self.tries() {
             let foreign = method.is_some_and(|method| method != request.method);
             let mut weigh = |rule: Candidate| {
-                let Failed { count, first } = Conditions::failed(self.conditions(rule), request, foreign);
+                let Failed { count, first } =
+                    Conditions::failed(self.conditions(rule), request, names, foreign);
                 if let Some(first) = first
                     && nearest.is_none_or(|(least, lowest, _)| (count, rule) < (least, lowest))
                 {

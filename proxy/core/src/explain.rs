@@ -164,16 +164,15 @@ fn protocol(name: &str) -> Result<Protocol, ExplainError> {
 struct Given(Vec<(String, String)>);
 
 impl Headers for Given {
-    fn values(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        let of_name = self.0.iter().filter(|(given, _value)| given == name);
-        of_name.for_each(|(_name, value)| each(value.as_bytes()));
+    fn each(&self, each: &mut dyn FnMut(&[u8], &[u8])) {
+        self.0.iter().for_each(|(name, value)| each(name.as_bytes(), value.as_bytes()));
     }
 }
 
 fn headers(written: &[String]) -> Result<Given, ExplainError> {
     let split = |line: &String| match line.split_once(':') {
         Some((name, value)) if !name.trim().is_empty() => {
-            Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
         }
         Some(_) | None => Err(ExplainError::BadHeader(line.clone())),
     };

@@ -106,7 +106,7 @@ pub(crate) fn flow(from: &str, to: &str, port: u16) -> Flow {
 pub(crate) struct NoHeaders;
 
 impl Headers for NoHeaders {
-    fn values(&self, _name: &str, _each: &mut dyn FnMut(&[u8])) {}
+    fn each(&self, _each: &mut dyn FnMut(&[u8], &[u8])) {}
 }
 
 pub(crate) fn request<'a>(method: &'a str, target: &'a str) -> Request<'a> {

@@ -60,21 +60,21 @@ fn inspect(request: &head::Request<'_>, link: &mut Link, cx: &mut Cx<'_>) -> Jud
 struct Fields<'a>(&'a head::Request<'a>);
 
 impl Headers for Fields<'_> {
-    fn values(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        if self.is_cut(name) {
-            return;
+    fn each(&self, each: &mut dyn FnMut(&[u8], &[u8])) {
+        let cuts = matches!(self.0.upgrade, head::Upgrade::H2c { .. });
+        for field in self.0.fields().filter(|field| !(cuts && is_cut(field.name))) {
+            each(field.name.as_bytes(), field.value);
         }
-        for field in self.0.fields().filter(|field| field.name.eq_ignore_ascii_case(name)) {
-            each(field.value);
-        }
+    }
+
+    /// As sent: what is cut out of a list names no field that is forwarded.
+    fn connection(&self, each: &mut dyn FnMut(&[u8])) {
+        self.0.values("connection").chain(self.0.values("proxy-connection")).for_each(each);
     }
 }
 
-impl Fields<'_> {
-    /// Rules must not match what is not forwarded. All of `connection` counts as cut, though some of it may stay:
-    /// a rule that asks for it then fails, which is the safe side.
-    fn is_cut(&self, name: &str) -> bool {
-        matches!(self.0.upgrade, head::Upgrade::H2c { .. })
-            && ["connection", "http2-settings", "upgrade"].contains(&name)
-    }
+/// Rules must not match what is not forwarded. All of `connection` counts as cut, though some of it may stay:
+/// a rule that asks for it then fails, which is the safe side.
+fn is_cut(name: &str) -> bool {
+    ["connection", "http2-settings", "upgrade"].iter().any(|cut| name.eq_ignore_ascii_case(cut))
 }

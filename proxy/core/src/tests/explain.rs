@@ -45,6 +45,15 @@ fn headers() {
     let token = |line: &str| ExplainRequest { headers: vec![line.to_owned()], ..request("/ok") };
     check(Policy::Token, &token("X-Token: secret"), true);
     check(Policy::Token, &token("X-Token: other"), false);
+    check(Policy::Token, &token("x-TOKEN: secret"), true);
+    check(Policy::Token, &token("X_Token: secret"), false);
+    let both = |more: &str| ExplainRequest {
+        headers: vec!["X-Token: secret".to_owned(), more.to_owned()],
+        ..request("/ok")
+    };
+    check(Policy::Token, &both("X.Token: secret"), false);
+    check(Policy::Token, &both("Connection: X-Token"), false);
+    check(Policy::Token, &both("Connection: close"), true);
     refused(&token("secret"), ExplainError::BadHeader("secret".to_owned()));
 }
 

@@ -69,6 +69,37 @@ fn headers_are_judged() {
     token.check(&[c(GET)], "", DENIED, &["denied GET /ok no_http_rule 403"]);
 }
 
+/// Whatever a backend takes for the header: it can be neither forged nor covered up.
+#[test]
+fn headers_are_judged_as_every_backend_reads_them() {
+    let token = with(Policy::Token);
+    let good = "X-Token: secret\r\n";
+    for denied in [
+        "X_Token: secret\r\n",
+        "x.token: secret\r\n",
+        "X~TOKEN: secret\r\n",
+        "X-Token: secret\r\nX_Token: other\r\n",
+        "X_Token: other\r\nX-Token: secret\r\n",
+        "X-Token: secret\r\nX|Token:\r\n",
+        "X-Token: other\r\nX_Token: secret\r\n",
+        "Connection: X-Token\r\nX-Token: secret\r\n",
+        "X-Token: secret\r\nConnection: keep-alive\r\nConnection: a, x-token ,b\r\n",
+        "X-Token: secret\r\nProxy-Connection: x-token\r\n",
+        "X-Token: secret\r\nConnection: Upgrade, HTTP2-Settings, X-Token\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n",
+    ] {
+        let request = format!("GET /ok HTTP/1.1\r\nHost: a\r\n{denied}\r\n");
+        token.check(&[c(&request)], "", DENIED, &["denied GET /ok no_http_rule 403"]);
+    }
+    for allowed in [
+        good,
+        "x-TOKEN: secret\r\nX-Tokens: a\r\nX_Tokem: b\r\n",
+        "X-Token: secret\r\nConnection: X-Tokens\r\n",
+    ] {
+        let request = format!("GET /ok HTTP/1.1\r\nHost: a\r\n{allowed}\r\n");
+        token.check(&[c(&request), s(OK)], &request, OK, &["forwarded GET /ok 200"]);
+    }
+}
+
 #[test]
 fn rules_that_cannot_be_judged_deny_every_request() {
     with(Policy::Unjudgeable).check(&[c(GET)], "", DENIED, &["denied GET /ok unjudgeable 403"]);

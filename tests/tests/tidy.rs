@@ -9,11 +9,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("policy-model", &[]),
     ("parsers", &[]),
     ("redirect-abi", &[]),
-    ("redirect", &["policy-model", "redirect-abi"]),
+    ("durable", &[]),
+    ("redirect", &["durable", "policy-model", "redirect-abi"]),
     ("config-node", &[]),
-    ("policy-watch", &["policy-model"]),
+    ("policy-watch", &["durable", "policy-model"]),
     ("proxy-core", &["parsers", "policy-model"]),
-    ("sluiced", &["config-node", "parsers", "policy-model", "policy-watch", "proxy-core", "redirect"]),
+    (
+        "sluiced",
+        &["config-node", "durable", "parsers", "policy-model", "policy-watch", "proxy-core", "redirect"],
+    ),
     ("sluice", &["config-node", "parsers", "policy-model", "proxy-core"]),
 ];
 

@@ -2,9 +2,9 @@
 //!
 //! INVARIANT: when the event of a mark was heard, so were those of every write and truncation before it.
 
-use std::fs::{self, DirBuilder};
+use durable::{PRIVATE_DIRECTORY, PRIVATE_FILE};
+use std::fs;
 use std::io::Result;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// A directory of our own that is watched like those of policies.
@@ -18,7 +18,7 @@ impl Barrier {
     /// Makes the directory; the caller watches it.
     pub(crate) fn new(state_directory: &Path) -> Result<Self> {
         let directory = std::path::absolute(state_directory.join("policies/.heard"))?;
-        DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+        durable::make_directory(&directory, PRIVATE_DIRECTORY)?;
         Ok(Self { directory, raised: 0 })
     }
 
@@ -30,7 +30,7 @@ impl Barrier {
     pub(crate) fn raise(&mut self) -> Result<PathBuf> {
         self.raised = self.raised.wrapping_add(1);
         let mark = self.directory.join(self.raised.to_string());
-        fs::write(&mark, [])?;
+        drop(durable::create(&mark, PRIVATE_FILE)?);
         fs::remove_file(&mark)?;
         Ok(mark)
     }

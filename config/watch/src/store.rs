@@ -5,10 +5,10 @@
 
 use crate::StartError;
 use crate::merge::{Accepted, checksum};
+use durable::{PRIVATE_DIRECTORY, PRIVATE_FILE};
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
-use std::io::{Error, ErrorKind, Result};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs;
+use std::io::{Error, ErrorKind, Result, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ impl Store {
 }
 
 fn load(directory: &Path) -> Result<Texts> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    durable::make_directory(directory, PRIVATE_DIRECTORY)?;
     let mut texts = Texts::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
@@ -77,6 +77,9 @@ fn header(text: &str) -> String {
 }
 
 fn sync(directory: &Path, saved: &mut Texts, wanted: &Texts) -> Result<()> {
+    if saved == wanted {
+        return Ok(());
+    }
     let mut failed = Ok(());
     let gone: Vec<String> = saved.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
     for key in gone {
@@ -99,14 +102,17 @@ fn sync(directory: &Path, saved: &mut Texts, wanted: &Texts) -> Result<()> {
             Ok(()) => saved.extend([(key.clone(), Arc::clone(text))]),
         }
     }
-    failed
+    failed.and(durable::sync_directory(directory).map_err(|error| named(directory, error)))
 }
 
 fn write(directory: &Path, key: &str, text: &str) -> Result<()> {
     let path = directory.join(key);
     let aside = directory.join(ASIDE);
-    fs::write(&aside, format!("{}\n{text}", header(text))).map_err(|error| named(&path, error))?;
-    fs::rename(&aside, &path).map_err(|error| named(&path, error))
+    let write = || {
+        durable::create(&aside, PRIVATE_FILE)?.write_all(format!("{}\n{text}", header(text)).as_bytes())?;
+        fs::rename(&aside, &path)
+    };
+    write().map_err(|error| named(&path, error))
 }
 
 fn named(path: &Path, error: Error) -> Error {

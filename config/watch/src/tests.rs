@@ -407,7 +407,7 @@ fn a_missing_directory_stops_the_start() {
 fn a_state_directory_that_can_t_be_made_stops_the_start() {
     let place = Place::new();
     fs::write(place.0.join("state"), "a file").unwrap();
-    refuses_to_start(&place, "state directory `/state/policies`: Not a directory (os error 20)");
+    refuses_to_start(&place, "state directory `/state/policies`: not a directory");
 }
 
 #[track_caller]

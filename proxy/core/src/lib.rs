@@ -23,6 +23,7 @@ mod line;
 mod opaque;
 pub mod session;
 pub mod shares;
+pub mod text;
 
 #[cfg(test)]
 mod tests;

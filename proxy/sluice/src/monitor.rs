@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn what_the_wire_says_does_not_reach_the_terminal_as_it_is() {
         let hostile = FlowView { path: Some("/\u{1b}[2J".into()), ..flow() };
-        assert!(words(&hostile).contains("/\\u{1b}[2J =>"));
+        assert!(words(&hostile).contains("/\\u001b[2J =>"));
     }
 
     #[test]

@@ -21,12 +21,9 @@ use proxy_core::api::{EndpointView, ErrorView, ExplainRequest, Finding, Identity
 use proxy_core::explain;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 /// What the answers are made from.
@@ -49,8 +46,6 @@ impl Admin {
     }
 }
 
-/// Who may ask is a matter of the socket's group.
-const SOCKET_MODE: u32 = 0o660;
 /// Clients of the socket at once: all followers of flows, and as many who only ask.
 const CLIENTS_MAX: usize = 2 * SUBSCRIBERS_MAX;
 /// Scrapers at once, and how long each may take: anybody who reaches the address can connect.
@@ -58,32 +53,6 @@ const SCRAPERS_MAX: usize = 16;
 const SCRAPE_MAX: Duration = Duration::from_secs(30);
 /// Records that an answer holds where the question does not say.
 const LAST_DEFAULT: usize = 100;
-
-/// Takes the socket's path.
-pub(crate) async fn bind(path: &Path) -> io::Result<UnixListener> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    remove_left_over(path).await?;
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-    Ok(listener)
-}
-
-/// A socket that nobody listens on is left over from a process that is gone. Everything else is somebody's.
-async fn remove_left_over(path: &Path) -> io::Result<()> {
-    let taken = |why| Err(io::Error::new(io::ErrorKind::AddrInUse, why));
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-        Ok(entry) if !entry.file_type().is_socket() => return taken("there is something else than a socket"),
-        Ok(_) => {}
-    }
-    match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        Ok(_) | Err(_) => taken("another sluiced answers there"),
-    }
-}
 
 pub(crate) async fn serve(listener: UnixListener, admin: Arc<Admin>) {
     let router = Router::new()
@@ -291,24 +260,6 @@ mod tests {
         assert!(reading.follow);
         assert_eq!(reading.last, Some(5));
         assert_eq!(reading.filter.verdict.as_deref(), Some("denied"));
-    }
-
-    #[test]
-    fn only_a_socket_that_nobody_listens_on_is_removed() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let path = std::env::temp_dir().join(format!("sluiced-admin-{}", std::process::id()));
-            fs::write(&path, "somebody's").unwrap();
-            assert_eq!(bind(&path).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
-            assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
-            fs::remove_file(&path).unwrap();
-            let first = bind(&path).await.unwrap();
-            assert_eq!(bind(&path).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
-            drop(first);
-            let _second = bind(&path).await.unwrap();
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
-            fs::remove_file(&path).unwrap();
-        });
     }
 
     #[test]

@@ -8,12 +8,14 @@
 
 use crate::addresses;
 use crate::admin::{self, Admin};
+use crate::api_socket;
 use crate::collector;
 use crate::findings::Findings;
 use crate::flows;
 use crate::interfaces;
 use crate::kernel::{self, Kernel};
 use crate::listener::{self, Setup};
+use crate::log;
 use crate::metrics::{Counters, Metrics};
 use crate::publisher::{Publisher, Reload};
 use crate::settings;
@@ -22,10 +24,11 @@ use crate::sockets::{self, Sockets};
 use crate::state::State;
 use crate::upstream::Source;
 use anyhow::{Context as _, anyhow};
-use config_node::{Config, LogFormat, Mode, Problem};
+use config_node::{Config, Mode, Problem};
 use policy_watch::Watcher;
+use proxy_core::text::harmless;
 use redirect::Redirector;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -75,7 +78,7 @@ const SETTLE: Duration = Duration::from_millis(10);
 /// The node file is invalid, or a part of the daemon can't start.
 pub fn run(node_file: &Path) -> Result<(), Failure> {
     let config = read(node_file)?;
-    init_log(&config)?;
+    log::init(&config)?;
     log_panics();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -119,22 +122,6 @@ fn read(node_file: &Path) -> Result<Config, Failure> {
     config_node::read(&node_file.display().to_string(), &text).map_err(Failure::Config)
 }
 
-fn init_log(config: &Config) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log.level)
-        .with_context(|| format!("[log] level `{}` is no tracing filter", config.log.level))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        // A journal or a file keeps what is said, not how it looks.
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false);
-    match config.log.format {
-        LogFormat::Json => log.json().try_init(),
-        LogFormat::Text => log.try_init(),
-    }
-    .map_err(|error| anyhow!("the log can't start: {error}"))
-}
-
 /// A panic ends one connection, not the daemon; it is a bug all the same.
 fn log_panics() {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a task has panicked")));
@@ -163,7 +150,7 @@ impl Daemon {
         let directory = &config.node.state_directory;
         let state = State::open(directory).context("the state directory can't be used")?;
         let (numbers, revision) = (state.numbers()?, state.revision()?);
-        let socket = admin::bind(&config.api.socket)
+        let socket = api_socket::bind(&config.api.socket)
             .await
             .with_context(|| format!("[api] socket `{}` can't be bound", config.api.socket.display()))?;
         let metrics_listener = match &config.metrics {
@@ -331,7 +318,11 @@ fn watch_policies(
         StartError::Unparsable { file, diagnostics } => {
             let lines = diagnostics.iter().map(|diagnostic| {
                 let (file, line) = (file.display(), diagnostic.line);
-                format!("\n{file}:{line}: {}: {}; {}", diagnostic.field, diagnostic.message, diagnostic.fix)
+                let line = format!(
+                    "{file}:{line}: {}: {}; {}",
+                    diagnostic.field, diagnostic.message, diagnostic.fix
+                );
+                format!("\n{}", harmless(&line))
             });
             anyhow!("{error}{}", lines.collect::<String>())
         }

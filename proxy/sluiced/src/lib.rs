@@ -7,6 +7,7 @@
 //! INVARIANT: a snapshot is stored only after the kernel was made safe for it, and reported only after every live connection met it.
 
 mod clock;
+mod log;
 mod connections;
 mod door;
 mod findings;
@@ -23,6 +24,7 @@ mod shared;
 mod collector;
 mod history;
 mod metrics;
+mod api_socket;
 mod admin;
 mod kernel;
 mod interfaces;

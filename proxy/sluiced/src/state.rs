@@ -2,10 +2,11 @@
 //!
 //! INVARIANT: a file is replaced whole, and is on disk before what it says is used.
 
+use durable::{PRIVATE_DIRECTORY, PRIVATE_FILE};
 use policy_model::identity::Numbers;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The state directory, held by this process alone.
@@ -28,8 +29,8 @@ pub(crate) enum StateError {
 impl State {
     pub(crate) fn open(directory: &Path) -> Result<Self, StateError> {
         let at = |error| StateError::Io(directory.into(), error);
-        fs::create_dir_all(directory).map_err(at)?;
-        let lock = File::create(directory.join("lock")).map_err(at)?;
+        durable::make_directory(directory, PRIVATE_DIRECTORY).map_err(at)?;
+        let lock = durable::create(&directory.join("lock"), PRIVATE_FILE).map_err(at)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
             rustix::io::Errno::WOULDBLOCK => StateError::InUse(directory.into()),
             other => at(other.into()),
@@ -68,14 +69,8 @@ impl State {
     }
 
     fn replace(&self, name: &str, content: &[u8]) -> Result<(), StateError> {
-        let (path, next) = (self.path(name), self.path(&format!("{name}.next")));
-        let write = || {
-            let mut file = File::create(&next)?;
-            file.write_all(content)?;
-            file.sync_data()?;
-            fs::rename(&next, &path)
-        };
-        write().map_err(|error| StateError::Io(path.clone(), error))
+        let path = self.path(name);
+        durable::replace(&path, PRIVATE_FILE, content).map_err(|error| StateError::Io(path, error))
     }
 }
 

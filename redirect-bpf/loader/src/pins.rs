@@ -95,7 +95,8 @@ impl Pins {
         }
         let pins = Self::below(bpffs);
         for directory in [pins.maps(), pins.links()] {
-            fs::create_dir_all(&directory).map_err(Error::file("create the directory", directory))?;
+            durable::make_directory(&directory, durable::PRIVATE_DIRECTORY)
+                .map_err(Error::file("create the directory", directory))?;
         }
         if is_bpffs(&pins.root) { Ok(pins) } else { Err(Error::NotBpffs(bpffs.into())) }
     }

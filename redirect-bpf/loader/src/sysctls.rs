@@ -89,10 +89,10 @@ fn read_saved(state_directory: &Path) -> Result<BTreeMap<String, String>, Error>
 
 fn write_saved(state_directory: &Path, saved: &BTreeMap<String, String>) -> Result<(), Error> {
     let text: String = saved.iter().map(|(name, value)| format!("{name} {value}\n")).collect();
-    fs::create_dir_all(state_directory).map_err(Error::file("create the directory", state_directory))?;
-    let new = state_directory.join("sysctls.new");
-    fs::write(&new, text).map_err(Error::file("write", &new))?;
-    fs::rename(&new, file(state_directory)).map_err(Error::file("rename", new))
+    durable::make_directory(state_directory, durable::PRIVATE_DIRECTORY)
+        .map_err(Error::file("create the directory", state_directory))?;
+    let path = file(state_directory);
+    durable::replace(&path, durable::PRIVATE_FILE, text.as_bytes()).map_err(Error::file("write", path))
 }
 
 fn parse(text: &str) -> BTreeMap<String, String> {

@@ -32,9 +32,9 @@ pub fn uninstall(settings: &Settings) -> Result<Vec<String>, Error> {
 /// Called when a BPF file system had to be mounted, so that it can be unmounted.
 pub(crate) fn remember_mount(settings: &Settings) -> Result<(), Error> {
     let file = mount_file(settings);
-    fs::create_dir_all(&settings.state_directory)
+    durable::make_directory(&settings.state_directory, durable::PRIVATE_DIRECTORY)
         .map_err(Error::file("create the directory", &settings.state_directory))?;
-    fs::write(&file, "").map_err(Error::file("write", file))
+    durable::replace(&file, durable::PRIVATE_FILE, b"").map_err(Error::file("write", file))
 }
 
 /// Takes down what another version of the schema left running.

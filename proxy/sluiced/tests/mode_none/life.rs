@@ -95,7 +95,7 @@ fn a_change_that_can_t_be_saved_is_not_in_force_and_says_so() {
     let mut daemon = Daemon::start(&plan(&backend, OK));
     let before = daemon.revision;
     // As good as a full disk: the next revision can't be written.
-    let obstacle = daemon.state().join("revision.next");
+    let obstacle = daemon.state().join(".revision.next");
     fs::create_dir(&obstacle).unwrap();
     daemon.write_policy("a.yaml", L7);
     let _warning = daemon.wait_for("a change of policy is not in force");

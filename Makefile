@@ -1,7 +1,7 @@
 # Sluice. `make` tells what there is.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bpf build demo test check bench fuzz install uninstall clean
+.PHONY: help setup bpf build demo test fair check bench fuzz install uninstall clean
 
 # What keeps a daemon from panicking: in a test a panic is a red test.
 IN_TESTS := expect_used indexing_slicing panic string_slice unwrap_used
@@ -34,6 +34,10 @@ test: bpf ## Every test, those that need root included
 	@test "$$(id -u)" = 0 || { echo "make test: needs root for the tests in network namespaces (cargo test alone does not)" >&2; exit 1; }
 	@. .ci/env && cargo test --workspace --no-fail-fast -- --include-ignored
 	@. .ci/env && cargo test --manifest-path redirect-bpf/prog/Cargo.toml --lib
+
+fair: build ## One pod takes all it can get: what that costs another one, as a table (root)
+	@. .ci/env && cargo build --release --quiet -p e2e --bin fair
+	@target/release/fair $(ATTACK)
 
 check: setup ## Formatting and lints, warnings are errors
 	@. .ci/env && cargo fmt --all --check

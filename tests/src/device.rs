@@ -38,19 +38,28 @@ impl Left {
 /// # Errors
 /// The kernel of the pod refuses one: what is left to the device makes no sense.
 pub fn send(pod: &Namespace, left: Left, frames: Vec<Vec<u8>>) -> Result<()> {
-    let work = move || -> io::Result<()> {
-        let socket = raw_socket(c"eth0".into())?;
-        for frame in frames {
-            let bytes = [&left.bytes()[..], &frame].concat();
-            // SAFETY: the pointer and the length are those of `bytes`, which outlives the call.
-            let sent = unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
-            if sent < 0 {
-                return Err(io::Error::last_os_error());
-            }
-        }
-        Ok(())
+    let work = move || {
+        let device = Device::open()?;
+        frames.iter().try_for_each(|frame| device.send(left, frame))
     };
     pod.run(work)?.context("send a frame")
+}
+
+/// `eth0` of the network namespace that the thread is in.
+#[derive(Debug)]
+pub struct Device(OwnedFd);
+
+impl Device {
+    pub fn open() -> io::Result<Self> {
+        Ok(Self(raw_socket(c"eth0".into())?))
+    }
+
+    pub fn send(&self, left: Left, frame: &[u8]) -> io::Result<()> {
+        let bytes = [&left.bytes()[..], frame].concat();
+        // SAFETY: the pointer and the length are those of `bytes`, which outlives the call.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), 0) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
 }
 
 /// The hardware address of an interface.

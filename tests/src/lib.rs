@@ -18,3 +18,4 @@ pub mod policies;
 pub mod sockopt;
 pub mod keepalive;
 pub mod walk;
+pub mod fair;

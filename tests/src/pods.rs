@@ -44,7 +44,8 @@ pub const STAR_WARS: [PodSpec; 4] = [
     pod("xwing", 31, 0x31, &[("org", "alliance"), ("class", "xwing")]),
 ];
 
-const fn pod(
+/// A pod by the last parts of its addresses.
+pub const fn pod(
     name: &'static str,
     last_v4: u8,
     last_v6: u16,

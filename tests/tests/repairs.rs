@@ -62,7 +62,7 @@ fn policy_is_enforced_on_when_programs_are_removed() {
     let daemon = Daemon::start(&node).unwrap();
     let _revision = daemon.apply("node.yaml", ONLY_THE_NODE).unwrap();
     for program in ["from_endpoint", "to_endpoint"] {
-        let pin = daemon.pins().join(format!("sluice/v1/links/lxc-tiefighter:{program}"));
+        let pin = daemon.pins().join(format!("sluice/v2/links/lxc-tiefighter:{program}"));
         std::fs::remove_file(&pin).unwrap();
         daemon.wait_until("it is pinned again", |_| pin.exists()).unwrap();
     }

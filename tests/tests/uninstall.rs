@@ -73,9 +73,17 @@ fn nothing_stays_of_what_the_daemon_set_up() {
     let output = uninstall(&node, &daemon);
     let undone = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    for what in
-        ["deathstar", "pick_listener", "map POLICIES", "IPv4 rule", "IPv6 route", "tcp_early_demux back to 1"]
-    {
+    for what in [
+        "deathstar",
+        "pick_listener",
+        "guard forward_ipv4",
+        "guard forward_ipv6",
+        "map GUARD_INTERFACES",
+        "map POLICIES",
+        "IPv4 rule",
+        "IPv6 route",
+        "tcp_early_demux back to 1",
+    ] {
         assert!(undone.contains(what), "{what}: {undone}");
     }
     assert_eq!(Network::of(&node), before);

@@ -83,7 +83,7 @@ impl Findings {
     pub(crate) fn set_links(&self, error: Option<String>) {
         let finding = |error| Finding {
             fix: "nothing to do: interfaces are looked for every second, and hearing is tried again".into(),
-            ..of_machine(format!("an interface that appears is without policy for up to a second: {error}"))
+            ..of_machine(format!("an interface that appears waits up to a second for its programs: {error}"))
         };
         self.lock().links = error.map(finding).into_iter().collect();
     }

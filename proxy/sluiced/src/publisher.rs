@@ -98,11 +98,11 @@ impl Publisher {
                     Some(Reload(config)) => self.reload(*config).await,
                     None => return,
                 },
+                Ok(()) = self.node_addresses.changed() => {}
                 () = std::future::ready(()), if self.cutting.is_some() => {
                     self.cut_more().await;
                     continue;
                 }
-                Ok(()) = self.node_addresses.changed() => {}
                 () = tokio::time::sleep(RETRY_EVERY), if failed => {}
             }
             failed = match self.publish().await {

@@ -260,6 +260,9 @@ pub mod reason {
     /// To be cut into segments that would differ in what was judged.
     pub const SEGMENTATION: u8 = 17;
     pub const COUNT: usize = 18;
+    /// Not a program's: the guard drops what comes from, or goes to, an interface that has none. The last number before the
+    /// other counters.
+    pub const NO_PROGRAMS: u8 = 31;
 }
 
 /// COUNTERS (per-CPU array of u64): 0..reason::COUNT are drops by reason, then these.

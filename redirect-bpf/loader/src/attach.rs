@@ -261,7 +261,9 @@ pub(crate) fn linked_ifindex(pins: &Pins, interface: &str) -> Option<u32> {
         let link = sys::pinned(&pins.interface_link(interface, side.program)).ok()?;
         match sys::link_attachment(link.as_fd()) {
             Ok(Attachment::Ifindex(ifindex)) => Some(ifindex),
-            Ok(Attachment::NetworkNamespace(_) | Attachment::Other) | Err(_) => None,
+            Ok(Attachment::NetworkNamespace(_) | Attachment::Netfilter(_) | Attachment::Other) | Err(_) => {
+                None
+            }
         }
     });
     let [one, other] = linked;

@@ -49,6 +49,10 @@ pub enum Error {
         "marked packets are not delivered to this node over {family}, so inspected ports are dead: remove what comes before `fwmark 0x200/0xf00 lookup 2004` (`ip rule`), or is in table 2004 beside our route"
     )]
     MarkIgnored { family: &'static str },
+    #[error("this kernel has no netfilter programs (Linux 6.4, `CONFIG_NETFILTER_BPF_LINK`, and its types in `/sys/kernel/btf`): {}", told(.0))]
+    GuardUnsupported(io::Error),
+    #[error("can't {action} that drops packets of pods without programs, {family}: {}", told(.cause))]
+    Guard { action: &'static str, family: &'static str, cause: io::Error },
     #[error("can't look up the node's addresses: {}", told(.0))]
     Addresses(io::Error),
     #[error("can't look up network interfaces: {0}")]

@@ -42,6 +42,7 @@ pub enum DropReason {
     NoEndpoint,
     NoListener,
     NoPolicyMap,
+    NoPrograms,
     NotRedirectable,
     Policy,
     RedirectRequired,
@@ -73,6 +74,7 @@ impl DropReason {
         (reason::MAP_FULL, Self::MapFull),
         (reason::DEFERRED_CHECKSUM, Self::DeferredChecksum),
         (reason::SEGMENTATION, Self::Segmentation),
+        (reason::NO_PROGRAMS, Self::NoPrograms),
     ];
 
     /// snake_case, as in records and metrics.
@@ -88,6 +90,7 @@ impl DropReason {
             Self::NoEndpoint => "no_endpoint",
             Self::NoListener => "no_listener",
             Self::NoPolicyMap => "no_policy_map",
+            Self::NoPrograms => "no_programs",
             Self::NotRedirectable => "not_redirectable",
             Self::Policy => "policy",
             Self::RedirectRequired => "redirect_required",
@@ -244,7 +247,8 @@ mod tests {
 
     #[test]
     fn every_reason_has_a_name_of_its_own() {
-        assert_eq!(DropReason::ALL.len(), reason::COUNT - 1);
+        // Those of the programs, of which 0 is none, and the guard's.
+        assert_eq!(DropReason::ALL.len(), reason::COUNT);
         let mut names: Vec<_> = DropReason::ALL.iter().map(|(_, reason)| reason.name()).collect();
         names.sort_unstable();
         names.dedup();

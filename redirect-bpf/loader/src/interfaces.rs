@@ -1,8 +1,13 @@
-//! Interfaces by name and number, in the network namespace that this was opened in.
+//! Interfaces by name and number: one in the network namespace that this was opened in, or all in that of this thread.
 
 use crate::error::Error;
+use crate::netlink;
+use futures_util::TryStreamExt;
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rustix::net::netdevice::{index_to_name, name_to_index};
 use socket2::{Domain, Socket, Type};
+use std::pin::pin;
 
 #[derive(Debug)]
 pub(crate) struct Interfaces {
@@ -24,4 +29,37 @@ impl Interfaces {
     pub(crate) fn name(&self, index: u32) -> Option<String> {
         index_to_name(&self.socket, index).ok()
     }
+}
+
+/// An interface as the kernel lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) index: u32,
+    pub(crate) name: Box<str>,
+    /// The bridge, bond or VRF that it belongs to: IP takes that for where a packet came from.
+    pub(crate) master: Option<u32>,
+}
+
+/// All interfaces of the network namespace of this thread.
+pub(crate) fn list() -> Result<Vec<Listed>, Error> {
+    netlink::ask(Error::Interfaces, async |netlink| {
+        let request =
+            netlink.link().get().set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
+        let links = pin!(request.execute());
+        let links: Vec<_> =
+            links.try_collect().await.map_err(|error| Error::Interfaces(netlink::io_error(error)))?;
+        Ok(links.iter().map(listed).collect())
+    })
+}
+
+fn listed(link: &LinkMessage) -> Listed {
+    let mut listed = Listed { index: link.header.index, name: "".into(), master: None };
+    for attribute in &link.attributes {
+        if let LinkAttribute::IfName(name) = attribute {
+            listed.name = name.as_str().into();
+        } else if let LinkAttribute::Controller(master) = attribute {
+            listed.master = Some(*master);
+        }
+    }
+    listed
 }

@@ -14,6 +14,7 @@
 //!
 //! INVARIANT: at every instant of a change a connection without a rule reaches the proxy or is dropped, never the network.
 //! INVARIANT: a policy map knows an identity before an address is taken for it.
+//! INVARIANT: a packet with an endpoint's address is not forwarded over an interface without programs, whether or not a process runs.
 //! INVARIANT: everything that is set up here is undone by [`uninstall`].
 #![expect(
     unsafe_code,
@@ -35,16 +36,18 @@ mod routes;
 pub mod sockets;
 mod socket_buffer;
 mod sys;
+mod assembler;
 mod filters;
 mod attach;
 mod sysctls;
 mod checks;
 mod tables;
 mod maps;
+mod repairs;
+mod guard;
 mod events;
 mod flows;
 mod uninstall;
-mod repairs;
 mod redirector;
 
 pub use addresses::node_addresses;

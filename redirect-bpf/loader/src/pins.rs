@@ -3,6 +3,7 @@
 //! ```text
 //! <bpffs>/sluice/<schema>/maps/ENDPOINTS ...
 //!                         links/lxc-deathstar-1:from_endpoint, ..., pick_listener
+//!                         guard/forward_ipv4, forward_ipv6
 //! ```
 
 use crate::error::Error;
@@ -23,6 +24,9 @@ use std::path::{Path, PathBuf};
 pub const BPFFS_DEFAULT: &str = "/sys/fs/bpf";
 /// `f_type` of a BPF file system.
 const BPFFS_MAGIC: i64 = 0xcafe_4a11;
+
+/// Directory of the guard's links, below that of a schema.
+pub(crate) const GUARD: &str = "guard";
 
 /// Held by one process at a time.
 #[derive(Debug)]
@@ -94,7 +98,7 @@ impl Pins {
             mounted()?;
         }
         let pins = Self::below(bpffs);
-        for directory in [pins.maps(), pins.links()] {
+        for directory in [pins.maps(), pins.links(), pins.guard()] {
             durable::make_directory(&directory, durable::PRIVATE_DIRECTORY)
                 .map_err(Error::file("create the directory", directory))?;
         }
@@ -134,7 +138,7 @@ impl Pins {
 
     /// Whether every map is pinned. A link that is not, does not run either.
     pub(crate) fn are_complete(&self) -> bool {
-        self.links().is_dir() && self.all_maps().all(|(_, path)| path.exists())
+        self.links().is_dir() && self.guard().is_dir() && self.all_maps().all(|(_, path)| path.exists())
     }
 
     /// Every map with the path of its pin.
@@ -174,6 +178,15 @@ impl Pins {
         interfaces.sort();
         interfaces.dedup();
         Ok(interfaces)
+    }
+
+    /// The pin of one of the links that hold packets of pods without programs.
+    pub(crate) fn guard_link(&self, name: &str) -> PathBuf {
+        self.guard().join(name)
+    }
+
+    fn guard(&self) -> PathBuf {
+        self.root.join(SCHEMA).join(GUARD)
     }
 
     fn maps(&self) -> PathBuf {

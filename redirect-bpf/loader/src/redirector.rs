@@ -4,6 +4,7 @@ use crate::attach::{Hook, Programs, check_namespace, is_linked, linked_ifindex};
 use crate::error::Error;
 use crate::events::{DropReason, Events, KernelEvent};
 use crate::flows::{CutFlow, Fate, Flows};
+use crate::guard::Guard;
 use crate::interfaces::Interfaces;
 use crate::maps::Maps;
 use crate::pins::{Lock, Pins};
@@ -25,6 +26,7 @@ pub struct Redirector {
     programs: Programs,
     maps: Maps,
     flows: Flows,
+    guard: Guard,
     events: Option<Events>,
     interfaces: Interfaces,
     /// Interfaces with programs, and their numbers when these were attached.
@@ -86,12 +88,16 @@ impl Redirector {
         routes::add()?;
         programs.ensure_listener_picker()?;
         let attached = adopt(&mut programs, &pins, &maps, &interfaces)?;
+        let mut guard = Guard::open(&pins)?;
+        attached.values().try_for_each(|ifindex| guard.add(*ifindex))?;
+        guard.install();
         checks::warnings(programs.unread()).iter().for_each(|warning| tracing::warn!("{warning}"));
         let obsolete = pins.other_schemas()?;
         tracing::info!(hook = ?hook, adopted = attached.len(), "kernel programs are in place");
         Ok(Self {
             lock,
             flows: Flows::open(&pins)?,
+            guard,
             events: Some(Events::open(&pins)?),
             pins,
             programs,
@@ -131,6 +137,7 @@ impl Redirector {
         // and nobody has to be cut for it.
         self.maps.bump_epoch()?;
         self.attach_missing(&interfaces_of([&*plan]))?;
+        self.tell_guard()?;
         Ok(Pending { plan })
     }
 
@@ -160,6 +167,7 @@ impl Redirector {
         self.maps.set_policies(step(&self.maps.installed, &policies, &unused(&in_use)))?;
         self.maps.retain_policies(&policies)?;
         (self.plan, self.next) = (Some(plan), None);
+        self.tell_guard()?;
         self.maps.bump_epoch()?;
         self.flows.settle()?;
         core::mem::take(&mut self.obsolete).iter().for_each(|pins| remove_obsolete(pins));
@@ -205,6 +213,7 @@ impl Redirector {
         look.add(self.repair_listener_picker());
         let interfaces = self.see_to_interfaces();
         look.add(interfaces.map(|()| core::mem::take(&mut self.put_back)));
+        self.guard.repair(&mut look);
         routes::repair().into_iter().for_each(|family| look.add(family));
         self.look_at_sysctls(&mut look);
         self.repairs += u64::try_from(look.put_back.len()).unwrap_or_default();
@@ -262,7 +271,7 @@ impl Redirector {
         let stale = self.attached.iter().any(|(name, ifindex)| !self.is_enforced(name, *ifindex));
         let is_new = |name: &str| !self.attached.contains_key(name) && self.interfaces.index(name) != 0;
         if !stale && !planned.iter().any(|name| is_new(name)) {
-            return Ok(());
+            return self.tell_guard();
         }
         let current = self.entries(&plan);
         let wanted = next.map_or_else(|| current.clone(), |next| self.entries(&next).over(&current));
@@ -271,7 +280,17 @@ impl Redirector {
         let attached = self.attach_missing(&planned);
         self.detach_others(&planned)?;
         self.maps.set_entries(&wanted)?;
-        attached
+        attached.and(self.tell_guard())
+    }
+
+    /// What interfaces there are, and which have programs. Nothing before the first change: what is planned is not known, and an
+    /// interface that is must not be taken for somebody else's.
+    fn tell_guard(&mut self) -> Result<(), Error> {
+        if self.plan.is_none() && self.next.is_none() {
+            return Ok(());
+        }
+        let planned = interfaces_of(self.plan.as_deref().into_iter().chain(self.next.as_deref()));
+        self.guard.set_interfaces(&self.attached.values().copied().collect(), &planned)
     }
 
     /// Planned endpoints whose interface is not there: nothing is enforced for them. As of the last look.
@@ -331,7 +350,7 @@ impl Redirector {
             Ok(()) => {
                 tracing::info!(%interface, ifindex, "programs attached");
                 let _previous = self.attached.insert(interface.into(), ifindex);
-                Ok(())
+                self.guard.add(ifindex)
             }
             // Deleted or made again meanwhile: no reason to fail the change of all others. The next sweep sees to it.
             Err(error) if self.interfaces.index(interface) != ifindex => {
@@ -350,6 +369,9 @@ impl Redirector {
             self.attached.iter().filter(|(name, ifindex)| !planned.contains(*name) || gone(**ifindex));
         let others: Vec<_> = others.map(|(name, _)| name.clone()).collect();
         for interface in others {
+            if let Some(ifindex) = self.attached.get(&interface) {
+                self.guard.remove(*ifindex)?;
+            }
             self.programs.detach(&interface)?;
             let _ifindex = self.attached.remove(&interface);
         }

@@ -36,7 +36,7 @@ impl Look {
 }
 
 impl Fault {
-    fn of(error: &Error) -> Self {
+    pub(crate) fn of(error: &Error) -> Self {
         Self {
             severity: Severity::Error,
             message: error.to_string(),

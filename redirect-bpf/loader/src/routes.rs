@@ -17,13 +17,13 @@ use std::pin::pin;
 /// Every network namespace has `lo`, with this index.
 const LOOPBACK_IFINDEX: u32 = 1;
 
-#[derive(Clone, Copy, Debug)]
-enum Family {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Family {
     V4,
     V6,
 }
 
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+pub(crate) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 const ADD_ROUTE: &str = "add the route `local default dev lo` (is `lo` up?)";
 
@@ -180,7 +180,7 @@ fn rule(family: Family) -> RuleMessage {
 }
 
 impl Family {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::V4 => "IPv4",
             Self::V6 => "IPv6",

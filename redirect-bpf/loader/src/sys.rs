@@ -1,5 +1,5 @@
 //! The few bpf(2) commands that aya does not offer: replacing the program of a link of any kind, asking a link where it is
-//! attached, and reading a hash map in batches that can be resumed.
+//! attached, reading a hash map in batches that can be resumed, and programs and links of netfilter.
 
 use aya::Pod;
 use std::ffi::CString;
@@ -8,9 +8,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_LINK_CREATE: libc::c_int = 28;
 const BPF_LINK_UPDATE: libc::c_int = 29;
 
 /// Where a link is attached, as far as its kind tells.
@@ -20,6 +23,8 @@ pub(crate) enum Attachment {
     Ifindex(u32),
     /// The inode of a network namespace; 0 once it is gone.
     NetworkNamespace(u32),
+    /// A hook of netfilter, by its priority. That it is set does not say that the link was not detached.
+    Netfilter(i32),
     Other,
 }
 
@@ -61,7 +66,7 @@ struct LookupBatch {
     flags: u64,
 }
 
-/// The head of `struct bpf_link_info`, and the first word of its union, which starts at a multiple of 8.
+/// The head of `struct bpf_link_info`, and the first words of its union, which starts at a multiple of 8.
 #[repr(C)]
 #[derive(Default)]
 struct LinkInfo {
@@ -71,10 +76,65 @@ struct LinkInfo {
     pad: u32,
     place: u32,
     attach_type: u32,
+    priority: i32,
+    flags: u32,
 }
+
+/// An instruction of a program, as the kernel takes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Instruction {
+    pub(crate) code: u8,
+    /// The destination in the lower half, the source in the upper one.
+    pub(crate) registers: u8,
+    pub(crate) offset: i16,
+    pub(crate) immediate: i32,
+}
+
+#[repr(C)]
+struct ProgLoad {
+    kind: u32,
+    instructions_len: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_len: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    ifindex: u32,
+    attach_type: u32,
+}
+
+#[repr(C)]
+struct ObjPin {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct LinkCreateNetfilter {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+    family: u32,
+    hook: u32,
+    priority: i32,
+    netfilter_flags: u32,
+}
+
+const BPF_PROG_TYPE_NETFILTER: u32 = 32;
+const BPF_NETFILTER: u32 = 45;
+const LOG_LEN: usize = 1 << 16;
+/// Of the verifier's log, what an error quotes: its end says why.
+const LOG_QUOTED_MAX: usize = 300;
 
 /// Kinds of `struct bpf_link_info`.
 const LINK_NETNS: u32 = 5;
+const LINK_NETFILTER: u32 = 10;
 const LINK_TCX: u32 = 11;
 
 /// The object that is pinned at `path`.
@@ -83,8 +143,81 @@ pub(crate) fn pinned(path: &Path) -> io::Result<OwnedFd> {
     let mut attributes = ObjGet { path: address(path.as_ptr()), fd: 0, flags: 0 };
     // SAFETY: the path is a C string that outlives the call.
     let fd = unsafe { bpf(BPF_OBJ_GET, &mut attributes) }?;
-    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the call gave us this descriptor, and nobody else has it.
+    unsafe { owned(fd) }
+}
+
+/// Pins a link or a map.
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attributes = ObjPin { path: address(path.as_ptr()), fd: raw(object)?, flags: 0 };
+    // SAFETY: the path is a C string that outlives the call.
+    let _zero = unsafe { bpf(BPF_OBJ_PIN, &mut attributes) }?;
+    Ok(())
+}
+
+/// Loads a program of netfilter. The error quotes what the verifier says; where it says nothing the kernel has no such programs.
+pub(crate) fn load_netfilter(name: &[u8; 16], program: &[Instruction]) -> io::Result<OwnedFd> {
+    const LICENSE: &std::ffi::CStr = c"GPL";
+    let mut log = vec![0_u8; LOG_LEN];
+    let mut attributes = ProgLoad {
+        kind: BPF_PROG_TYPE_NETFILTER,
+        instructions_len: u32::try_from(program.len()).map_err(io::Error::other)?,
+        instructions: address(program.as_ptr()),
+        license: address(LICENSE.as_ptr()),
+        log_level: 1,
+        log_len: u32::try_from(log.len()).map_err(io::Error::other)?,
+        log: address(log.as_mut_ptr()),
+        kernel_version: 0,
+        flags: 0,
+        name: *name,
+        ifindex: 0,
+        attach_type: BPF_NETFILTER,
+    };
+    // SAFETY: the pointers and lengths are those of `program` and `log`, which outlive the call, and the license is a C string.
+    let fd = unsafe { bpf(BPF_PROG_LOAD, &mut attributes) };
+    // SAFETY: the call gave us this descriptor, and nobody else has it.
+    fd.map_err(|error| quoting(error, &log)).and_then(|fd| unsafe { owned(fd) })
+}
+
+fn quoting(error: io::Error, log: &[u8]) -> io::Error {
+    let log = log.split(|byte| *byte == 0).next().unwrap_or_default().trim_ascii();
+    let end = log.get(log.len().saturating_sub(LOG_QUOTED_MAX)..).unwrap_or_default();
+    match end.is_empty() {
+        true => error,
+        false => io::Error::other(format!("{error}: {}", String::from_utf8_lossy(end).replace('\n', "; "))),
+    }
+}
+
+/// Makes a program a hook of netfilter, in the network namespace of this thread. `EBUSY`: the priority is taken.
+pub(crate) fn link_netfilter(
+    program: BorrowedFd<'_>,
+    family: u32,
+    hook: u32,
+    priority: i32,
+) -> io::Result<OwnedFd> {
+    let mut attributes = LinkCreateNetfilter {
+        program: raw(program)?,
+        target: 0,
+        attach_type: BPF_NETFILTER,
+        flags: 0,
+        family,
+        hook,
+        priority,
+        netfilter_flags: 0,
+    };
+    // SAFETY: the attributes hold numbers only.
+    let fd = unsafe { bpf(BPF_LINK_CREATE, &mut attributes) }?;
+    // SAFETY: the call gave us this descriptor, and nobody else has it.
+    unsafe { owned(fd) }
+}
+
+/// # Safety
+///
+/// The kernel has just given us this descriptor, and nobody else has it.
+unsafe fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: what the caller vouches for.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -97,6 +230,7 @@ pub(crate) fn link_attachment(link: BorrowedFd<'_>) -> io::Result<Attachment> {
     Ok(match info.kind {
         LINK_TCX => Attachment::Ifindex(info.place),
         LINK_NETNS => Attachment::NetworkNamespace(info.place),
+        LINK_NETFILTER => Attachment::Netfilter(info.priority),
         _ => Attachment::Other,
     })
 }

@@ -4,7 +4,7 @@ use crate::attach::{SIDES, remove_filter};
 use crate::error::Error;
 use crate::interfaces::Interfaces;
 use crate::maps::open;
-use crate::pins::{BPFFS_DEFAULT, Pins, file_names, unpin};
+use crate::pins::{BPFFS_DEFAULT, GUARD, Pins, file_names, unpin};
 use crate::pod::Raw;
 use crate::{Settings, routes, sysctls};
 use aya::maps::{HashMap, MapData};
@@ -60,10 +60,13 @@ fn remove_filters(pins: &Pins) -> Result<Vec<String>, Error> {
     Ok(undone)
 }
 
-/// Links first: without its policies a program would drop everything.
+/// The guard first: it would hold what comes from interfaces that have lost their programs. Links before maps: without its
+/// policies a program would drop everything.
 fn remove_pins(schema: &Path) -> Result<Vec<String>, Error> {
     let mut undone = Vec::new();
-    for (directory, what) in [(schema.join("links"), "link"), (schema.join("maps"), "map")] {
+    for (directory, what) in
+        [(schema.join(GUARD), "guard"), (schema.join("links"), "link"), (schema.join("maps"), "map")]
+    {
         for name in file_names(&directory)? {
             if unpin(&directory.join(&name))? {
                 undone.push(format!("removed the {what} {name}"));

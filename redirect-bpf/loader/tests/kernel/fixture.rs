@@ -56,8 +56,30 @@ impl Node {
     /// Makes the interface of a pod, with its addresses and routes on both ends.
     pub(crate) fn plug_in(&self, pod: usize) {
         let (node, inside, lxc) = (self.netns(), self.pod_netns(pod), interface(pod));
-        let (v4, v6) = (v4(pod), v6(pod));
         ip(&format!("-n {node} link add {lxc} type veth peer name eth0 netns {inside}"));
+        self.set_up(pod);
+    }
+
+    /// The same, with this number on the node.
+    pub(crate) fn plug_in_as(&self, pod: usize, index: &str) {
+        let (node, inside, lxc) = (self.netns(), self.pod_netns(pod), interface(pod));
+        ip(&format!("-n {node} link add {lxc} index {index} type veth peer name eth0 netns {inside}"));
+        self.set_up(pod);
+    }
+
+    /// Makes the interface of a pod a port of a bridge, which is the way to it from then on.
+    pub(crate) fn put_behind(&self, pod: usize, bridge: &str) {
+        let (node, lxc) = (self.netns(), interface(pod));
+        ip(&format!("-n {node} link set {lxc} address 02:00:00:00:01:0{pod} master {bridge}"));
+        ip(&format!("-n {node} addr del fe80::1/64 dev {lxc}"));
+        ip(&format!("-n {node} route replace {}/32 dev {bridge}", v4(pod)));
+        ip(&format!("-n {node} -6 route del {}/128 dev {lxc}", v6(pod)));
+        ip(&format!("-n {node} -6 route add {}/128 dev {bridge}", v6(pod)));
+    }
+
+    fn set_up(&self, pod: usize) {
+        let (node, inside, lxc) = (self.netns(), self.pod_netns(pod), interface(pod));
+        let (v4, v6) = (v4(pod), v6(pod));
         ip(&format!("-n {node} link set {lxc} address 02:00:00:00:00:01 up"));
         ip(&format!("-n {node} addr add fe80::1/64 dev {lxc} nodad"));
         ip(&format!("-n {inside} link set eth0 up"));

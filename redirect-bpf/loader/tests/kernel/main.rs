@@ -4,6 +4,7 @@
 
 mod clsact;
 mod fixture;
+mod guard;
 mod lifecycle;
 mod links;
 mod metadata;

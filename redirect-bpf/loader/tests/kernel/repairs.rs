@@ -4,6 +4,7 @@ use crate::fixture::{Node, ip, ip_says, plan};
 use crate::lifecycle::{BOTH, apply, links, links_of, running, start};
 use aya::maps::MapData;
 use redirect::{Fault, Heard, Hook, Links, Look, REPAIRS, Redirector, Settings, Severity};
+use redirect_abi::SCHEMA;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::ffi::CString;
 use std::fs;
@@ -147,7 +148,7 @@ fn a_setting_is_put_back_or_reported() {
 fn programs_whose_pins_are_removed_run_again() {
     let (node, mut redirector) = started(2);
     for program in BOTH {
-        fs::remove_file(node.pins().join(format!("v1/links/lxc1:{program}"))).unwrap();
+        fs::remove_file(node.pins().join(SCHEMA).join(format!("links/lxc1:{program}"))).unwrap();
         // The kernel detaches in its own time.
         while running(&node, 1).len() != 1 {
             std::thread::yield_now();
@@ -162,7 +163,7 @@ fn programs_whose_pins_are_removed_run_again() {
 #[ignore = "needs root"]
 fn the_picker_of_listeners_runs_again() {
     let (node, mut redirector) = started(0);
-    fs::remove_file(node.pins().join("v1/links/pick_listener")).unwrap();
+    fs::remove_file(node.pins().join(SCHEMA).join("links/pick_listener")).unwrap();
     check(&node, &mut redirector, &["the program `pick_listener` of this network namespace"]);
     assert_eq!(links(&node), links_of(&[]));
 }
@@ -177,7 +178,7 @@ fn links_that_are_detached_are_attached_again() {
         ("lxc0:to_endpoint", "the programs on `lxc0`"),
         ("pick_listener", "the program `pick_listener` of this network namespace"),
     ] {
-        detach(&node.pins().join("v1/links").join(pin));
+        detach(&node.pins().join(SCHEMA).join("links").join(pin));
         check(&node, &mut redirector, &[name]);
     }
     assert_eq!(running(&node, 0), BOTH);
@@ -188,7 +189,7 @@ fn links_that_are_detached_are_attached_again() {
 #[ignore = "needs root"]
 fn pins_that_are_removed_altogether_are_there_again() {
     let (node, mut redirector) = started(1);
-    let policies = node.pins().join("v1/maps/POLICIES");
+    let policies = node.pins().join(SCHEMA).join("maps/POLICIES");
     let number = || MapData::from_pin(&policies).unwrap().info().unwrap().id();
     let before = number();
     fs::remove_dir_all(node.pins()).unwrap();
@@ -256,7 +257,7 @@ fn removals_are_heard_of_and_routes_of_others_are_not() {
 }
 
 /// As `bpftool link detach pinned` does it.
-fn detach(pin: &Path) {
+pub(crate) fn detach(pin: &Path) {
     const BPF_OBJ_GET: libc::c_int = 7;
     const BPF_LINK_DETACH: libc::c_int = 34;
     let path = CString::new(pin.as_os_str().as_bytes()).unwrap();

@@ -37,6 +37,9 @@ impl PortRules {
     }
 }
 
+/// Ports of one protocol, inclusive.
+pub(crate) type PortRange = (Protocol, (u16, u16));
+
 /// Ports of one protocol (`None`: of every protocol without classes of its own) and what holds there.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Class {

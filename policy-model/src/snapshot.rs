@@ -9,7 +9,7 @@ use crate::http::Request;
 use crate::identity::{Identity, IdentityId};
 use crate::inputs::EndpointInputs;
 use crate::labels::{Label, LabelSet};
-use crate::ports::{Class, Decision};
+use crate::ports::{Class, Decision, PortRange};
 use crate::rule::{Policy, Protocol};
 use crate::verdict::{Denial, DenyReason, Permit, RuleRef, Verdict};
 use core::net::IpAddr;
@@ -63,6 +63,8 @@ pub struct DirectionPolicy {
     pub(crate) enforced: bool,
     /// Sorted by identity; those without a class are left out.
     pub(crate) peers: Vec<(IdentityId, Arc<[Class]>)>,
+    /// Sorted.
+    pub(crate) named: Vec<PortRange>,
 }
 
 /// One class of ports of one peer identity. The classes of an identity are disjoint; what no class covers is denied.
@@ -104,6 +106,12 @@ impl DirectionPolicy {
                 verdict: class.decision.verdict(0),
             })
         }))
+    }
+
+    /// The ports (of a protocol, inclusive) that rules of this direction name, whomever they are about: where the endpoint
+    /// serves, or is served. A rule without ports, or of all of them, names none. Sorted.
+    pub fn named_ports(&self) -> impl Iterator<Item = (Protocol, (u16, u16))> {
+        self.named.iter().copied()
     }
 
     /// What holds between this endpoint and a peer of this identity.

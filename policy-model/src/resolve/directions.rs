@@ -5,11 +5,11 @@ use super::grants::{Effect, Grant, grants, section, touches};
 use super::known::{Inspection, Known, KnownPeer};
 use super::lists::Lists;
 use super::members::find;
-use super::words::{Builtin, ByDefault, PortNames, spans};
+use super::words::{Builtin, ByDefault, PortNames, named_ports, spans};
 use crate::compiled::Compiled;
 use crate::inputs::{EndpointInputs, Inputs};
 use crate::labels::LabelSet;
-use crate::ports::{Class, settle};
+use crate::ports::{Class, PortRange, settle};
 use crate::rule::{Policy, Protocol, Rule, Section, Subject};
 use crate::snapshot::{Direction, DirectionPolicy, Snapshot};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -168,7 +168,28 @@ impl<'a> Directions<'a> {
                 peers.push((peer.identity.id, Arc::clone(classes)));
             }
         }
-        DirectionPolicy { enforced, peers }
+        DirectionPolicy { enforced, peers, named: self.named(key.direction, subject, &covered) }
+    }
+
+    /// The ports that these grants name.
+    fn named(
+        &self,
+        direction: Direction,
+        subject: &EndpointInputs,
+        covered: &[&Covered<'a>],
+    ) -> Vec<PortRange> {
+        let everybody: Vec<&EndpointInputs>;
+        let names = match direction {
+            Direction::Egress if covered.iter().any(|covered| covered.grant.has_named_ports()) => {
+                everybody = self.known.peers.iter().flat_map(|peer| peer.pods.iter().copied()).collect();
+                PortNames::Peer(&everybody)
+            }
+            Direction::Egress => PortNames::Peer(&[]),
+            Direction::Ingress => PortNames::Subject(subject),
+        };
+        let named: BTreeSet<PortRange> =
+            covered.iter().flat_map(|covered| named_ports(&covered.grant, names)).collect();
+        named.into_iter().collect()
     }
 
     fn by_default(&self, key: &Key<'a>) -> ByDefault {

@@ -4,7 +4,7 @@ use super::grants::{Effect, Grant, NamedPorts, Scope};
 use super::known::KnownPeer;
 use crate::identity::IdentityId;
 use crate::inputs::EndpointInputs;
-use crate::ports::{ALL_PORTS, Span};
+use crate::ports::{ALL_PORTS, PortRange, Span};
 use crate::rule::{HttpRule, L7, ObjectKind, ObjectName, Port, PortMatch};
 use crate::snapshot::Direction;
 use crate::verdict::RuleRef;
@@ -110,6 +110,19 @@ pub(super) fn spans<'g>(
         })
     });
     spans.collect()
+}
+
+/// The ports that a grant names, whomever it is about; one of all ports names none.
+pub(super) fn named_ports(grant: &Grant<'_>, names: PortNames<'_>) -> Vec<PortRange> {
+    let rules = match &grant.ports {
+        Scope::All => return Vec::new(),
+        Scope::Of(rules) => rules,
+    };
+    let ports = rules.iter().flat_map(|rule| &rule.rule.ports).flat_map(|port| {
+        // As a denial reads them: whatever a name may mean.
+        numbers(port, Effect::Deny, names).into_iter().map(|ports| (port.protocol, ports))
+    });
+    ports.filter(|(_, ports)| *ports != ALL_PORTS).collect()
 }
 
 fn plain(effect: Effect, rule: &RuleRef) -> Word<'_> {

@@ -72,7 +72,7 @@ pub mod family {
 /// Key data of a policy map: a longest-prefix trie. Precedence was settled by the plan, the longest prefix is the answer.
 ///
 /// bits: direction 8, identity 32, protocol 8, port 16. Prefix lengths in use:
-/// 8 (direction not enforced: any identity), 40 (identity, every protocol and port), 48 (and protocol), 49..=64 (and port prefix).
+/// 1 (see [`aspect::ANY`]), 8 (direction not enforced: any identity), 40 (identity, every protocol and port), 48 (and protocol), 49..=64 (and port prefix).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyKey {
@@ -85,6 +85,20 @@ pub struct PolicyKey {
 pub mod direction {
     pub const INGRESS: u8 = 0;
     pub const EGRESS: u8 = 1;
+}
+
+/// Questions that the verdict of one port does not answer: a policy map answers them too, under a direction with these bits
+/// set, and as it answers all: what it does not allow is denied.
+///
+/// They are in the map so that a change of policy changes them in the same instant, and so that the stricter of two policies
+/// is stricter in them too.
+pub mod aspect {
+    /// In all of them. One entry of this bit alone allows what no longer one denies.
+    pub const ANY: u8 = 0x80;
+    /// Whether no rule of the direction names this port, for whichever peer (the identity is 0).
+    pub const UNNAMED: u8 = ANY;
+    /// Whether the verdict for port 0 of this identity and protocol is that for every port of theirs, if that is to allow.
+    pub const EVERY_PORT: u8 = ANY | 0x40;
 }
 
 #[repr(C)]
@@ -149,6 +163,11 @@ pub mod flow_flags {
     pub const INGRESS_ONLY: u32 = 16;
     /// The source's address is the node's, but the packet came from elsewhere: judged as [`super::identity::UNKNOWN`].
     pub const FOREIGN: u32 = 32;
+    /// Its first packet was seen (SYN, INIT): its source has opened it. Without this bit it was adopted: policy alone told who
+    /// the opener is, and is asked again when it changes.
+    pub const OPENED: u32 = 64;
+    /// Adopted in the first seconds of an interface, when a connection may well be older than the programs.
+    pub const ADOPTED_EARLY: u32 = 128;
 }
 
 /// Key of REDIRECTS, written before a packet is marked: SK_LOOKUP can't see marks. Value: the index of the listener.
@@ -177,7 +196,11 @@ pub struct FragmentValue {
     pub source_port: [u8; 2],
     pub destination_port: [u8; 2],
     pub protocol: u8,
-    pub pad: [u8; 3],
+    pub pad: u8,
+    /// Where the header that was judged ends, in bytes from where the first fragment begins. Native order.
+    pub header_end: u16,
+    /// When the first fragment came.
+    pub seen_ns: u64,
 }
 
 /// What the ring buffer EVENTS carries.
@@ -259,7 +282,9 @@ pub mod reason {
     pub const DEFERRED_CHECKSUM: u8 = 16;
     /// To be cut into segments that would differ in what was judged.
     pub const SEGMENTATION: u8 = 17;
-    pub const COUNT: usize = 18;
+    /// It looks like an answer of a flow that nobody has seen opened and that policy denies.
+    pub const UNTRACKED_ANSWER: u8 = 18;
+    pub const COUNT: usize = 19;
     /// Not a program's: the guard drops what comes from, or goes to, an interface that has none. The last number before the
     /// other counters.
     pub const NO_PROGRAMS: u8 = 31;
@@ -315,7 +340,7 @@ const _: () = assert!(size_of::<PolicyValue>() == 4);
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<FlowState>() == 32);
 const _: () = assert!(size_of::<FragmentKey>() == 40);
-const _: () = assert!(size_of::<FragmentValue>() == 8);
+const _: () = assert!(size_of::<FragmentValue>() == 16);
 const _: () = assert!(size_of::<AggregateKey>() == 48);
 const _: () = assert!(size_of::<Aggregate>() == 16);
 const _: () = assert!(size_of::<Event>() == 72);

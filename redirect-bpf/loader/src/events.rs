@@ -52,6 +52,7 @@ pub enum DropReason {
     UnknownL3,
     /// The programs are newer than this process.
     Unnamed,
+    UntrackedAnswer,
 }
 
 impl DropReason {
@@ -74,6 +75,7 @@ impl DropReason {
         (reason::MAP_FULL, Self::MapFull),
         (reason::DEFERRED_CHECKSUM, Self::DeferredChecksum),
         (reason::SEGMENTATION, Self::Segmentation),
+        (reason::UNTRACKED_ANSWER, Self::UntrackedAnswer),
         (reason::NO_PROGRAMS, Self::NoPrograms),
     ];
 
@@ -99,6 +101,7 @@ impl DropReason {
             Self::SpoofedSource => "spoofed_source",
             Self::UnknownL3 => "unknown_l3",
             Self::Unnamed => "unnamed",
+            Self::UntrackedAnswer => "untracked_answer",
         }
     }
 

@@ -46,6 +46,7 @@ mod maps;
 mod repairs;
 mod guard;
 mod events;
+mod attached;
 mod flows;
 mod uninstall;
 mod redirector;

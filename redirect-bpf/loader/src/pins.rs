@@ -65,6 +65,7 @@ const PREFIX_LENGTH: usize = size_of::<u32>();
 const MAPS: &[Shape] = &[
     shape("ADDRESSES", size_of::<Address>(), size_of::<Endpoint>()),
     shape("AGGREGATES", size_of::<AggregateKey>(), size_of::<Aggregate>()),
+    shape("ATTACHED", size_of::<u32>(), size_of::<u64>()),
     shape("CONNTRACK", size_of::<FlowKey>(), size_of::<FlowState>()),
     shape("COUNTERS", size_of::<u32>(), size_of::<u64>()),
     shape("ENDPOINTS", size_of::<u32>(), size_of::<Endpoint>()),
@@ -154,6 +155,20 @@ impl Pins {
     pub(crate) fn other_schemas(&self) -> Result<Vec<PathBuf>, Error> {
         let names = file_names(&self.root)?.into_iter().filter(|name| name != SCHEMA);
         Ok(names.map(|name| self.root.join(name)).collect())
+    }
+
+    /// Whether programs of another version are pinned for an interface.
+    pub(crate) fn other_schema_has(&self, interface: &str) -> Result<bool, Error> {
+        let links = |schema: PathBuf| file_names(&schema.join("links"));
+        for names in self.other_schemas()?.into_iter().map(links) {
+            let is_its = |name: &String| {
+                name.split_once(':').is_some_and(|(escaped, _)| unescaped(escaped) == interface)
+            };
+            if names?.iter().any(is_its) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(crate) fn map(&self, name: &str) -> PathBuf {

@@ -3,12 +3,12 @@
 //! Precedence between rules was settled by the snapshot: its classes of ports are disjoint. Here each class becomes
 //! the fewest prefixes that cover it, so that the kernel's longest-prefix lookup gives the class's verdict.
 
-use crate::policy_map::{DIRECTION_BITS, IDENTITY_BITS, PORT_BITS, PROTOCOL_BITS, minimal};
+use crate::policy_map::{ASPECT_BITS, DIRECTION_BITS, IDENTITY_BITS, PORT_BITS, PROTOCOL_BITS, minimal};
 use core::net::IpAddr;
 use policy_model::rule::Protocol;
 use policy_model::snapshot::{DirectionPolicy, Endpoint, PortClass, PortVerdict};
 use policy_model::{IdentityId, Snapshot};
-use redirect_abi::{Address, IpcacheKey, PolicyKey, direction, family, verdict};
+use redirect_abi::{Address, IpcacheKey, PolicyKey, aspect, direction, family, verdict};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -110,8 +110,62 @@ fn policy_map(endpoint: &Endpoint) -> PolicyMap {
             true => map.extend(policy.classes().flat_map(|class| class_entries(direction, class))),
             false => map.extend([unenforced(direction)]),
         }
+        map.extend(aspects(direction, policy));
     }
+    map.extend([unrestricted_aspects()]);
     minimal(&map)
+}
+
+/// What [`redirect_abi::aspect`] asks is answered with yes where no other entry says no.
+fn unrestricted_aspects() -> ((u32, PolicyKey), u8) {
+    let key = PolicyKey { direction: aspect::ANY, identity: [0; 4], protocol: 0, port: [0; 2] };
+    ((ASPECT_BITS, key), verdict::ALLOW)
+}
+
+/// ... and with no for ports that are named, and for protocols of which only some ports are allowed.
+fn aspects(direction: u8, policy: &DirectionPolicy) -> impl Iterator<Item = ((u32, PolicyKey), u8)> {
+    let named = policy
+        .named_ports()
+        .flat_map(move |(protocol, ports)| deny(aspect::UNNAMED | direction, IdentityId(0), protocol, ports));
+    let all = (0, u16::MAX);
+    named.chain(
+        partly_allowed(policy.classes()).into_iter().flat_map(move |(identity, protocol)| {
+            deny(aspect::EVERY_PORT | direction, identity, protocol, all)
+        }),
+    )
+}
+
+fn deny(
+    direction: u8,
+    identity: IdentityId,
+    protocol: Protocol,
+    ports: (u16, u16),
+) -> impl Iterator<Item = ((u32, PolicyKey), u8)> {
+    prefixes(Some(protocol), ports).map(move |(length, protocol, port)| {
+        let identity = identity.0.to_be_bytes();
+        ((length, PolicyKey { direction, identity, protocol, port: port.to_be_bytes() }), verdict::DENY)
+    })
+}
+
+/// Identities and protocols of which port 0 is allowed, but not every port. `classes` are sorted.
+fn partly_allowed(classes: impl Iterator<Item = PortClass>) -> Vec<(IdentityId, Protocol)> {
+    // Ports from 0 on that are allowed, up to the first that is not, and whether there is such a one.
+    let mut runs: Vec<((IdentityId, Protocol), u32)> = Vec::new();
+    for class in classes {
+        let (Some(protocol), PortVerdict::Allow(_)) = (class.protocol, &class.verdict) else { continue };
+        let peer = (class.identity, protocol);
+        let (first, end) = (u32::from(class.ports.0), u32::from(class.ports.1) + 1);
+        match runs.last_mut() {
+            Some((last, allowed)) if *last == peer => {
+                if *allowed == first {
+                    *allowed = end;
+                }
+            }
+            Some(_) | None if first == 0 => runs.push((peer, end)),
+            Some(_) | None => {}
+        }
+    }
+    runs.into_iter().filter(|(_, allowed)| *allowed <= u32::from(u16::MAX)).map(|(peer, _)| peer).collect()
 }
 
 /// The one entry of a direction that no policy selects.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 pub type PolicyMap = BTreeMap<(u32, PolicyKey), u8>;
 
 /// Prefix lengths of policy keys.
+pub(crate) const ASPECT_BITS: u32 = 1;
 pub(crate) const DIRECTION_BITS: u32 = 8;
 pub(crate) const IDENTITY_BITS: u32 = 40;
 pub(crate) const PROTOCOL_BITS: u32 = 48;

@@ -1,6 +1,7 @@
 //! The kernel half of Sluice as one process owns it: from the start, through every change, to the next process.
 
 use crate::attach::{Hook, Programs, check_namespace, is_linked, linked_ifindex};
+use crate::attached::{Before, FirstAttached};
 use crate::error::Error;
 use crate::events::{DropReason, Events, KernelEvent};
 use crate::flows::{CutFlow, Fate, Flows};
@@ -31,6 +32,7 @@ pub struct Redirector {
     interfaces: Interfaces,
     /// Interfaces with programs, and their numbers when these were attached.
     attached: BTreeMap<Box<str>, u32>,
+    first_attached: FirstAttached,
     /// Planned interfaces that are not there.
     missing: BTreeSet<Box<str>>,
     /// What was planned last, for interfaces that come and go in between. `None` before the first change: what an earlier
@@ -93,6 +95,8 @@ impl Redirector {
         guard.install();
         checks::warnings(programs.unread()).iter().for_each(|warning| tracing::warn!("{warning}"));
         let obsolete = pins.other_schemas()?;
+        let mut first_attached = FirstAttached::open(&pins)?;
+        first_attached.retain(|ifindex| interfaces.name(ifindex).is_some())?;
         tracing::info!(hook = ?hook, adopted = attached.len(), "kernel programs are in place");
         Ok(Self {
             lock,
@@ -104,6 +108,7 @@ impl Redirector {
             maps,
             interfaces,
             attached,
+            first_attached,
             missing: BTreeSet::new(),
             plan: None,
             next: None,
@@ -279,6 +284,7 @@ impl Redirector {
         self.maps.set_entries(&wanted.clone().over(&self.maps.entries))?;
         let attached = self.attach_missing(&planned);
         self.detach_others(&planned)?;
+        self.first_attached.retain(|ifindex| self.interfaces.name(ifindex).is_some())?;
         self.maps.set_entries(&wanted)?;
         attached.and(self.tell_guard())
     }
@@ -346,6 +352,7 @@ impl Redirector {
     }
 
     fn attach(&mut self, interface: &str, ifindex: u32) -> Result<(), Error> {
+        self.first_attached.note(ifindex, self.before(interface)?)?;
         match self.programs.ensure(interface, ifindex) {
             Ok(()) => {
                 tracing::info!(%interface, ifindex, "programs attached");
@@ -359,6 +366,13 @@ impl Redirector {
             }
             Err(error) => Err(error),
         }
+    }
+
+    fn before(&self, interface: &str) -> Result<Before, Error> {
+        // Filters of another version have no pins of their own: where it has left anything it may have had this interface.
+        let had = self.pins.other_schema_has(interface)?
+            || self.programs.hook() == Hook::Clsact && !self.obsolete.is_empty();
+        Ok(if had { Before::OtherVersion } else { Before::New })
     }
 
     /// Detaches from interfaces that are not planned, and forgets those that are gone. One that only has another name now keeps

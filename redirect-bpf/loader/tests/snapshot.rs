@@ -8,7 +8,7 @@ use policy_model::rule::Protocol;
 use policy_model::snapshot::{DirectionPolicy, PortVerdict};
 use policy_model::{Snapshot, identity::Numbers, resolve};
 use redirect::plan::{Plan, PolicyMap, plan};
-use redirect_abi::{IPV4_PREFIX, PolicyKey, direction, family, verdict};
+use redirect_abi::{IPV4_PREFIX, PolicyKey, aspect, direction, family, verdict};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -56,6 +56,7 @@ fn every_verdict_is_the_snapshots() {
         for (direction, policy) in
             [(direction::INGRESS, &endpoint.ingress), (direction::EGRESS, &endpoint.egress)]
         {
+            check_aspects(&snapshot, &planned.policy, direction, policy);
             for verdict in check_direction(&snapshot, &planned.policy, direction, policy) {
                 *seen.entry(verdict).or_insert(0) += 1;
             }
@@ -88,6 +89,36 @@ fn check_direction(snapshot: &Snapshot, map: &PolicyMap, direction: u8, policy: 
     verdicts
 }
 
+/// What a map says of more than one port: which are named, and whether one verdict holds for all.
+fn check_aspects(snapshot: &Snapshot, map: &PolicyMap, direction: u8, policy: &DirectionPolicy) {
+    let key = |aspect: u8, identity: u32, protocol: &Protocol, port: u16| PolicyKey {
+        direction: aspect | direction,
+        identity: identity.to_be_bytes(),
+        protocol: protocol.0,
+        port: port.to_be_bytes(),
+    };
+    for protocol in PROTOCOLS {
+        for port in PORTS {
+            let is_named = policy
+                .named_ports()
+                .any(|(p, (first, last))| p == *protocol && (first..=last).contains(port));
+            let expected = if is_named { verdict::DENY } else { verdict::ALLOW };
+            assert_eq!(
+                lookup(map, &key(aspect::UNNAMED, 0, protocol, *port)),
+                expected,
+                "{protocol:?} {port}"
+            );
+        }
+        for peer in snapshot.identities() {
+            let allows = |port| matches!(policy.verdict(peer.id, *protocol, port, 1), PortVerdict::Allow(_));
+            let says_so = [0, aspect::EVERY_PORT]
+                .iter()
+                .all(|aspect| lookup(map, &key(*aspect, peer.id.0, protocol, 0)) == verdict::ALLOW);
+            assert_eq!(says_so, (0..=u16::MAX).all(allows), "{:?} {protocol:?}", peer.labels);
+        }
+    }
+}
+
 #[test]
 fn every_address_is_the_snapshots() {
     let snapshot = snapshot();
@@ -116,7 +147,11 @@ fn equal_policies_share_a_map_and_what_has_no_interface_is_not_planned() {
     let policy = |name: &str| &plan.endpoints[name].policy;
     assert!(Arc::ptr_eq(policy("lxc-deathstar-1"), policy("lxc-deathstar-2")));
     assert!(!Arc::ptr_eq(policy("lxc-deathstar-1"), policy("lxc-xwing")));
-    assert_eq!(policy("lxc-tiefighter").len(), 2, "nothing enforced: one entry a direction");
+    assert_eq!(
+        policy("lxc-tiefighter").len(),
+        3,
+        "nothing enforced: one entry a direction, one for all aspects"
+    );
 }
 
 fn snapshot() -> Snapshot {

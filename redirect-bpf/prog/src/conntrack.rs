@@ -1,18 +1,23 @@
 //! Flows that were let through, so that their replies are let through too.
 //!
 //! ```text
-//!            bare SYN, or first packet                 policy changed (epoch), forward flow denied
+//!            SYN, INIT: opened                         policy changed (epoch), forward flow denied
 //!   (none) ───────────────────────────► tracked ─────────────────────────────────────────────────► dropped
-//!                                        │  ▲   forward flow still allowed: takes the new epoch
-//!                                        └──┘
+//!     │      else, by policy: adopted    │  ▲   forward flow still allowed: takes the new epoch
+//!     │                                  └──┘
+//!     └─ looks like an answer of what has to be inspected, or may not be: dropped (see `adoption`)
 //!   silent for its lifetime: as good as (none), for whoever collects it
 //! ```
 //!
-//! INVARIANT: a bare SYN never matches an entry, and inherits nothing of one.
+//! INVARIANT: a packet that opens (SYN, INIT) never matches an entry, and inherits nothing of one; one that answers it (SYN+ACK,
+//! INIT ACK) is a reply only of a flow whose opening was seen, and which has not ended since. Where both ends open at once, each
+//! opening is judged for itself: where both are allowed the later one's sender is the opener, where one is denied the other's.
+//! INVARIANT: an end is reset by what it acknowledged itself, never by what the other one says of it.
 //! INVARIANT: flows of the proxy and direct flows have keys of different kinds: neither is taken for the other.
 
 use redirect_abi::{FlowKey, FlowState, flow_flags, kind};
 
+use crate::adoption::{self, Origin};
 use crate::packet::{Packet, reversed, tcp};
 use crate::policy::{self, Ends, Verdict};
 use crate::protocol;
@@ -56,6 +61,12 @@ pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey) -> Option<&'a Tracked> 
     (silent_ns <= lifetime_ns(key.protocol, flow.flags.load())).then_some(flow)
 }
 
+/// The entry of another kind for the same two ends. A call of its own in the kernel, for the key that it makes.
+#[inline(never)]
+pub fn find_of<'a, T: Tables>(tables: &'a T, flow: &FlowKey, kind: u8) -> Option<&'a Tracked> {
+    find(tables, &FlowKey { kind, ..*flow })
+}
+
 /// Whether this is a reply of a direct flow; an error if it is one of a flow that no longer stands.
 #[inline(always)]
 pub fn admit_reply(
@@ -64,10 +75,18 @@ pub fn admit_reply(
     opener: &FlowKey,
     report: &mut Report,
 ) -> Result<bool, Reason> {
-    let Some(flow) = find(tables, opener) else { return Ok(false) };
+    let Some(flow) = find(tables, opener).filter(|flow| may_answer(flow, packet)) else { return Ok(false) };
     touch(tables, flow, packet, Sender::Destination);
     stand(tables, opener, flow, report)?;
     Ok(true)
+}
+
+/// Whether a packet of the other end can be part of this flow.
+#[inline(always)]
+pub fn may_answer(flow: &Tracked, packet: &Packet) -> bool {
+    let flags = flow.flags.load();
+    let ended = flags & flow_flags::RST != 0 || flags & CLOSED_BY_BOTH == CLOSED_BY_BOTH;
+    !packet.answers_opening() || flags & flow_flags::OPENED != 0 && !ended
 }
 
 /// Whether an ICMP error is about a direct flow, whichever end sent what it quotes.
@@ -102,6 +121,7 @@ pub fn stand(tables: &impl Tables, key: &FlowKey, flow: &Tracked, report: &mut R
     };
     match policy::judge(tables, key, &ends, report) {
         Ok(Verdict::Allow) => {
+            adoption::confirm(tables, key, flow)?;
             flow.epoch.store(epoch);
             Ok(())
         }
@@ -123,36 +143,20 @@ pub fn track_direct(
     } else if let Some(flow) = find(tables, &packet.flow) {
         return go_on(tables, packet, flow, flags, report.epoch);
     }
-    if !tells_direction(tables, packet) {
-        return Ok(());
-    }
-    report.opened = Opened::Direct;
-    insert(tables, &packet.flow, &fresh(tables, packet, flags, report.epoch))
-}
-
-/// Whether an untracked packet shows who opened its flow, so that what comes the other way can be called a reply.
-///
-/// In the middle of a TCP connection (there before the programs were, or its entry evicted) only policy can tell: if the
-/// other way is not allowed by itself, then this way is the opener's. If both are, both pass without an entry.
-#[inline(always)]
-fn tells_direction(tables: &impl Tables, packet: &Packet) -> bool {
-    if let Some(message) = packet.icmp_type() {
-        return protocol::is_question(packet.flow.protocol, message);
-    }
-    if !packet.is_tcp() || packet.opens() {
-        return true;
-    }
-    if packet.tcp_flags & (tcp::SYN | tcp::RST) != 0 {
-        return false;
-    }
-    let back = reversed(&packet.flow);
-    let ends = Ends {
-        source: tables.endpoint_at(&back.source),
-        destination: tables.endpoint_at(&back.destination),
-        foreign: false,
+    let origin = match adoption::origin(tables, packet, report.ifindex) {
+        Err(reason) => {
+            if reason == Reason::RedirectRequired {
+                track_cut(tables, packet, report.epoch)?;
+            }
+            return Err(reason);
+        }
+        Ok(Origin::Unknown) => return Ok(()),
+        Ok(Origin::Opened) => flow_flags::OPENED,
+        Ok(Origin::Adopted) => 0,
+        Ok(Origin::AdoptedEarly) => flow_flags::ADOPTED_EARLY,
     };
-    let mut unused = Report::default();
-    !matches!(policy::judge(tables, &back, &ends, &mut unused), Ok(Verdict::Allow))
+    report.opened = Opened::Direct;
+    insert(tables, packet, kind::DIRECT, flags | origin, report.epoch)
 }
 
 /// Another packet of a flow that policy allows today.
@@ -165,13 +169,17 @@ fn go_on(
     epoch: u32,
 ) -> Result<(), Reason> {
     touch(tables, flow, packet, Sender::Source);
-    let revoked = flow.flags.load() & flow_flags::REVOKED != 0;
+    let before = flow.flags.load();
+    let revoked = before & flow_flags::REVOKED != 0;
     if revoked && packet.is_tcp() {
         // Both ends were sent a reset; only a new connection may follow.
         return Err(Reason::Revoked);
     }
+    if revoked || flow.epoch.load() != epoch {
+        adoption::confirm(tables, &packet.flow, flow)?;
+    }
     if revoked {
-        flow.flags.store(flags);
+        flow.flags.store(flags | before & (flow_flags::OPENED | flow_flags::ADOPTED_EARLY));
     }
     flow.epoch.store(epoch);
     Ok(())
@@ -200,38 +208,37 @@ pub fn refuse(tables: &impl Tables, packet: &Packet, refusal: Reason) -> Reason 
     if tracked && refusal == Reason::Policy { Reason::Revoked } else { refusal }
 }
 
-/// Records a flow that was never tracked and has to end: the resets for both ends are made from its entry.
+/// Records a flow that was never tracked and has to end: resets are made from its entry. The sender alone has said what it waits
+/// for, so that only the sender is reset; the other end is when it says so itself. What the sender says of the other end would
+/// let it choose what the node sends to others.
 #[inline(always)]
 pub fn track_cut(tables: &impl Tables, packet: &Packet, epoch: u32) -> Result<(), Reason> {
     if packet.tcp_flags & tcp::RST != 0 {
         return Ok(());
     }
-    let mut state = fresh(tables, packet, flow_flags::REVOKED, epoch);
-    // What the destination would have acknowledged is where this packet begins.
-    state.acked_by_destination = packet.sequence;
-    insert(tables, &packet.flow, &state)
+    insert(tables, packet, kind::DIRECT, flow_flags::REVOKED, epoch)
 }
 
 /// Records a packet of the proxy's, or for the proxy, of the given kind.
 #[inline(always)]
 pub fn track_proxied(tables: &impl Tables, packet: &Packet, kind: u8, epoch: u32) -> Result<(), Reason> {
-    let key = FlowKey { kind, ..packet.flow };
     if packet.opens() {
         let other_leg =
             if kind == kind::PROXY_UPSTREAM { kind::PROXY_DOWNSTREAM } else { kind::PROXY_UPSTREAM };
         forget(tables, packet, other_leg);
-    } else if let Some(flow) = find(tables, &key) {
+    } else if let Some(flow) = find_of(tables, &packet.flow, kind) {
         touch(tables, flow, packet, Sender::Source);
         return Ok(());
     }
-    insert(tables, &key, &fresh(tables, packet, 0, epoch))
+    let flags = if packet.opens() { flow_flags::OPENED } else { 0 };
+    insert(tables, packet, kind, flags, epoch)
 }
 
 /// A connection of the same addresses and ports ended long ago: nothing of it may speak for the new one.
 ///
 /// `spared`: the entry that stays. The proxy dials in the client's name, from its port too: the two legs of one inspected
 /// connection do not forget each other. A direct flow spares nothing but its own entry, which is written anew.
-#[inline(always)]
+#[inline(never)]
 fn forget(tables: &impl Tables, packet: &Packet, spared: u8) {
     for kind in [kind::DIRECT, kind::PROXY_UPSTREAM, kind::PROXY_DOWNSTREAM] {
         if kind != spared {
@@ -241,21 +248,19 @@ fn forget(tables: &impl Tables, packet: &Packet, spared: u8) {
     }
 }
 
-#[inline(always)]
-fn insert(tables: &impl Tables, key: &FlowKey, state: &FlowState) -> Result<(), Reason> {
-    tables.insert_flow(key, state).map_err(|Full| Reason::MapFull)
-}
-
-#[inline(always)]
-fn fresh(tables: &impl Tables, packet: &Packet, flags: u32, epoch: u32) -> FlowState {
-    FlowState {
+/// A call of its own in the kernel, for what it has on the stack.
+#[inline(never)]
+fn insert(tables: &impl Tables, packet: &Packet, kind: u8, flags: u32, epoch: u32) -> Result<(), Reason> {
+    let acknowledges = packet.tcp_flags & tcp::ACK != 0;
+    let state = FlowState {
         last_seen_ns: tables.now_ns(),
         epoch,
         flags: flags | ending(packet, Sender::Source),
-        acked_by_source: packet.acknowledged,
+        acked_by_source: if acknowledges { packet.acknowledged } else { [0; 4] },
         acked_by_destination: [0; 4],
         packets: 1,
-    }
+    };
+    tables.insert_flow(&FlowKey { kind, ..packet.flow }, &state).map_err(|Full| Reason::MapFull)
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 use redirect_abi::{Endpoint, FlowKey, direction, kind};
 
 use crate::conntrack;
-use crate::fragments;
+use crate::fragments::{self, Ports};
 use crate::icmp;
 use crate::packet::{self, Arrival, Bytes, Fragment, Network, Packet, reversed};
 use crate::policy::{self, Ends, Verdict};
@@ -26,10 +26,11 @@ pub fn judge(
     report.direction = direction::EGRESS;
     let endpoint = tables.endpoint_on(arrival.ifindex).ok_or(Reason::NoEndpoint)?;
     report.endpoint = endpoint.id;
+    report.ifindex = arrival.ifindex;
     report.source_identity = endpoint.identity;
     match packet::parse(frame, arrival, packet)? {
         Network::Arp => return Ok(Pass::Unmarked),
-        Network::Ip => fragments::resolve(tables, packet)?,
+        Network::Ip => {}
     }
     if is_link_control(endpoint, packet) {
         return Ok(Pass::Unmarked);
@@ -45,14 +46,35 @@ pub fn judge(
         }
         None => Pass::Unmarked,
     };
+    let ends = Ends { source: Some(endpoint), destination, foreign: false };
+    match fragments::resolve(tables, packet)? {
+        Ports::Known => {}
+        Ports::Unknown if policy::allows_every_port(tables, &packet.flow, &ends, report) => {
+            return Ok(onward);
+        }
+        Ports::Unknown => return Err(Reason::FragmentOrphan),
+    }
+    let pass = admit(tables, frame, packet, &ends, onward, report)?;
+    fragments::admitted(tables, packet)?;
+    Ok(pass)
+}
+
+#[inline(always)]
+fn admit(
+    tables: &impl Tables,
+    frame: &impl Bytes,
+    packet: &Packet,
+    ends: &Ends<'_>,
+    onward: Pass,
+    report: &mut Report,
+) -> Decision {
     match admit_answer(tables, frame, packet, report)? {
         Answer::None => {}
         Answer::Direct => return Ok(onward),
         Answer::Proxied => return Ok(Pass::ToProxy),
     }
-    let ends = Ends { source: Some(endpoint), destination, foreign: false };
-    match policy::judge(tables, &packet.flow, &ends, report) {
-        Ok(Verdict::Allow) if redirect::stays_with_proxy(tables, packet) => Ok(Pass::ToProxy),
+    match policy::judge(tables, &packet.flow, ends, report) {
+        Ok(Verdict::Allow) if redirect::stays_with_proxy(tables, packet) => redirect::keep(packet),
         Ok(Verdict::Allow) => {
             conntrack::track_direct(tables, packet, 0, report)?;
             Ok(onward)
@@ -64,7 +86,9 @@ pub fn judge(
 
 #[inline(always)]
 fn is_link_control(endpoint: &Endpoint, packet: &Packet) -> bool {
-    icmp::is_link_control_of_endpoint(packet)
+    // Neighbours are not asked in fragments (RFC 6980).
+    packet.fragment == Fragment::Whole
+        && icmp::is_link_control_of_endpoint(packet)
         && (owns(endpoint, packet) || icmp::is_link_local_or_unspecified(&packet.flow.source))
 }
 
@@ -107,8 +131,9 @@ fn admit_answer(
     if !packet.is_tcp() {
         return Ok(Answer::None);
     }
-    match conntrack::find(tables, &upstream(&opener)) {
+    match conntrack::find_of(tables, &opener, kind::PROXY_UPSTREAM) {
         None => Ok(Answer::None),
+        Some(flow) if !conntrack::may_answer(flow, packet) => Ok(Answer::None),
         Some(_) if packet.fragment != Fragment::Whole => Err(Reason::FragmentRedirected),
         Some(flow) => {
             conntrack::touch(tables, flow, packet, conntrack::Sender::Destination);
@@ -131,15 +156,9 @@ fn admit_error(
     if conntrack::admit_error(tables, quoted, report)? {
         return Ok(Answer::Direct);
     }
-    let of_proxy = conntrack::find(tables, &upstream(quoted)).is_some()
-        || conntrack::find(tables, &redirect::downstream(&reversed(quoted))).is_some();
+    let of_proxy = conntrack::find_of(tables, quoted, kind::PROXY_UPSTREAM).is_some()
+        || conntrack::find_of(tables, &reversed(quoted), kind::PROXY_DOWNSTREAM).is_some();
     Ok(if of_proxy { Answer::Proxied } else { Answer::None })
-}
-
-/// The key of a connection that the proxy dialled.
-#[inline(always)]
-fn upstream(flow: &FlowKey) -> FlowKey {
-    FlowKey { kind: kind::PROXY_UPSTREAM, ..*flow }
 }
 
 #[cfg(test)]

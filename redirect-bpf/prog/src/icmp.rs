@@ -64,7 +64,8 @@ fn is_multicast(address: &[u8; 16]) -> bool {
 #[inline(never)]
 pub fn quoted(frame: &impl Bytes, packet: &Packet, quote: &mut FlowKey) -> bool {
     let Some(message) = packet.icmp_type() else { return false };
-    if !is_error(packet.flow.protocol, message) || packet.fragment == Fragment::Rest {
+    // No error is as long as to be sent in fragments; another one could write over what the first quotes.
+    if !is_error(packet.flow.protocol, message) || packet.fragment != Fragment::Whole {
         return false;
     }
     let offset = packet.transport + ICMP_LEN;
@@ -105,7 +106,7 @@ fn quoted_ipv6(frame: &impl Bytes, offset: u32, quote: &mut FlowKey) -> Result<(
 fn quoted_ports(frame: &impl Bytes, offset: u32, quote: &mut FlowKey) -> Result<(), Reason> {
     let header: [u8; 8] = load(frame, offset)?;
     match quote.protocol {
-        protocol::TCP | protocol::UDP | protocol::SCTP => {
+        protocol::TCP | protocol::UDP | protocol::UDP_LITE | protocol::DCCP | protocol::SCTP => {
             quote.source_port = [header[0], header[1]];
             quote.destination_port = [header[2], header[3]];
         }

@@ -16,6 +16,7 @@ pub mod aggregate;
 pub mod fragments;
 pub mod icmp;
 pub mod policy;
+pub mod adoption;
 pub mod conntrack;
 pub mod redirect;
 pub mod from_endpoint;

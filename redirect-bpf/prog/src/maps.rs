@@ -24,6 +24,10 @@ pub(crate) type PolicyMap = LpmTrie<PolicyKey, PolicyValue, 65_536, NO_PREALLOC>
 /// By ifindex.
 #[btf_map]
 pub(crate) static ENDPOINTS: HashMap<u32, Endpoint, 4_096> = HashMap::new();
+/// By ifindex: when programs were first attached to an interface that is still there. Whatever happens to them since, and to the
+/// daemon, it is not written again.
+#[btf_map]
+pub(crate) static ATTACHED: HashMap<u32, u64, 8_192> = HashMap::new();
 #[btf_map]
 pub(crate) static ADDRESSES: HashMap<Address, Endpoint, 8_192> = HashMap::new();
 #[btf_map]
@@ -106,6 +110,12 @@ impl Tables for Maps {
         // SAFETY: the loader alone writes here; the kernel keeps what was found until the program ends. An entry that is
         // overwritten meanwhile may be read in halves: both ends of a change are the same endpoint's.
         unsafe { ENDPOINTS.get(ifindex) }
+    }
+
+    #[inline(always)]
+    fn attached_ns(&self, ifindex: u32) -> Option<u64> {
+        // SAFETY: copied at once; the loader alone writes here, and each entry once.
+        unsafe { ATTACHED.get(ifindex) }.copied()
     }
 
     #[inline(always)]

@@ -24,6 +24,8 @@ pub struct Model {
     pub now_ns: Cell<u64>,
     pub epoch: Cell<u32>,
     pub endpoints: BTreeMap<u32, Endpoint>,
+    /// When programs were first attached, by ifindex.
+    pub attached_ns: BTreeMap<u32, u64>,
     pub addresses: BTreeMap<Address, Endpoint>,
     pub ipcache: Trie<IpcacheKey, u32>,
     pub policies: BTreeMap<u32, Trie<PolicyKey, u8>>,
@@ -46,6 +48,7 @@ impl Default for Model {
             now_ns: Cell::default(),
             epoch: Cell::default(),
             endpoints: BTreeMap::new(),
+            attached_ns: BTreeMap::new(),
             addresses: BTreeMap::new(),
             ipcache: Trie::new(),
             policies: BTreeMap::new(),
@@ -103,6 +106,10 @@ impl Tables for Model {
 
     fn endpoint_on(&self, ifindex: u32) -> Option<&Endpoint> {
         self.endpoints.get(&ifindex)
+    }
+
+    fn attached_ns(&self, ifindex: u32) -> Option<u64> {
+        self.attached_ns.get(&ifindex).copied()
     }
 
     fn endpoint_at(&self, address: &Address) -> Option<&Endpoint> {

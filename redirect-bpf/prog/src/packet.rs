@@ -60,7 +60,11 @@ pub struct Packet {
     /// What follows the last header that every fragment has.
     pub next_header: u8,
     pub fragment: Fragment,
+    /// Where the part that is fragmented begins, and how many bytes of it come before those of this fragment.
+    pub fragmentable: u32,
+    pub fragment_offset: u16,
     pub hop_limit: u8,
+    /// Of SCTP and DCCP the flags that mean the same: of an INIT or a request SYN, of their answer SYN and ACK, of an abort RST.
     pub tcp_flags: u8,
 }
 
@@ -125,15 +129,23 @@ impl Packet {
         acknowledged: [0; 4],
         fragment_id: [0; 4],
         next_header: 0,
+        fragmentable: 0,
+        fragment_offset: 0,
         fragment: Fragment::Whole,
         hop_limit: 0,
         tcp_flags: 0,
     };
 
-    /// The first packet of a TCP connection, which is never a reply and inherits nothing.
+    /// The first packet of a connection, which is never a reply and inherits nothing.
     #[inline(always)]
     pub fn opens(&self) -> bool {
-        self.is_tcp() && self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
+        self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
+    }
+
+    /// The answer to such a packet, or what looks like it.
+    #[inline(always)]
+    pub fn answers_opening(&self) -> bool {
+        self.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK
     }
 
     #[inline(always)]
@@ -191,7 +203,9 @@ pub fn is_mapped(address: &[u8; 16]) -> bool {
 }
 
 /// Fills in what the frame says. The packet of a refused frame holds what was read until then.
-#[inline(always)]
+///
+/// A call of its own in the kernel, for what it has on the stack.
+#[inline(never)]
 pub fn parse(frame: &impl Bytes, arrival: &Arrival, packet: &mut Packet) -> Result<Network, Reason> {
     if arrival.tagged {
         return Err(Reason::UnknownL3);
@@ -244,6 +258,7 @@ fn ipv4(frame: &impl Bytes, packet: &mut Packet) -> Result<(), Reason> {
     packet.fragment_id = [0, 0, header[4], header[5]];
     packet.next_header = header[9];
     packet.transport = ETHERNET_LEN + header_len;
+    packet.fragmentable = packet.transport;
     if header_len > IPV4_LEN {
         refuse_source_routes(frame, packet.transport)?;
     }
@@ -313,6 +328,7 @@ fn ipv6(frame: &impl Bytes, packet: &mut Packet) -> Result<(), Reason> {
 fn extension_headers(frame: &impl Bytes, packet: &mut Packet, first: u8) -> Result<(u8, u16), Reason> {
     let mut next = first;
     let mut fragment_offset = 0;
+    let mut fragmented = false;
     packet.transport = ETHERNET_LEN + IPV6_LEN;
     packet.next_header = first;
     for _ in 0..=EXTENSION_HEADERS_MAX {
@@ -332,9 +348,12 @@ fn extension_headers(frame: &impl Bytes, packet: &mut Packet, first: u8) -> Resu
             }
             extension::FRAGMENT => {
                 let [following, _, high, low, id @ ..]: [u8; 8] = load(frame, packet.transport)?;
-                if packet.fragment != Fragment::Whole {
+                // Not even behind one that fragments nothing.
+                if fragmented {
                     return Err(Reason::ExtensionHeaders);
                 }
+                fragmented = true;
+                packet.fragmentable = packet.transport + 8;
                 packet.fragment_id = id;
                 packet.next_header = following;
                 fragment_offset = u16::from_be_bytes([high, low & 0xf8]);
@@ -354,6 +373,7 @@ fn extension_headers(frame: &impl Bytes, packet: &mut Packet, first: u8) -> Resu
 
 #[inline(always)]
 fn fragment(packet: &mut Packet, offset: u16, more: bool) {
+    packet.fragment_offset = offset;
     packet.fragment = match (offset, more) {
         (0, false) => Fragment::Whole,
         (0, true) => Fragment::First,
@@ -371,21 +391,19 @@ fn transport(
 ) -> Result<(), Reason> {
     packet.flow.protocol = protocol;
     if packet.fragment == Fragment::Rest {
-        // Would write over the ports or flags that the first fragment was judged by (RFC 3128).
-        let overwrites =
-            protocol == protocol::TCP && u32::from(fragment_offset) < protocol::header_len(protocol);
+        // Would write over the ports or flags that the first fragment was judged by (RFC 3128). Of IPv6 the receiver takes the
+        // protocol from the first fragment: see `fragments`.
+        let overwrites = u32::from(fragment_offset) < protocol::header_len(protocol);
         return if overwrites { Err(Reason::Malformed) } else { Ok(()) };
     }
     match protocol {
         protocol::TCP => tcp_header(frame, packet)?,
-        protocol::UDP => {
+        protocol::UDP | protocol::UDP_LITE => {
             let header: [u8; 8] = load(frame, packet.transport)?;
             ports(packet, [header[0], header[1], header[2], header[3]]);
         }
-        protocol::SCTP => {
-            let header: [u8; 12] = load(frame, packet.transport)?;
-            ports(packet, [header[0], header[1], header[2], header[3]]);
-        }
+        protocol::DCCP => dccp_header(frame, packet)?,
+        protocol::SCTP => sctp_header(frame, packet)?,
         protocol::ICMP | protocol::ICMPV6 => icmp_header(frame, packet)?,
         _ => {}
     }
@@ -400,6 +418,59 @@ fn tcp_header(frame: &impl Bytes, packet: &mut Packet) -> Result<(), Reason> {
     packet.acknowledged = [header[8], header[9], header[10], header[11]];
     packet.tcp_flags = header[13];
     if header[12] >> 4 < 5 { Err(Reason::Malformed) } else { Ok(()) }
+}
+
+/// RFC 4340, section 5.1.
+#[inline(always)]
+fn dccp_header(frame: &impl Bytes, packet: &mut Packet) -> Result<(), Reason> {
+    const REQUEST: u8 = 0;
+    const RESPONSE: u8 = 1;
+    const RESET: u8 = 7;
+    let header: [u8; 12] = load(frame, packet.transport)?;
+    ports(packet, [header[0], header[1], header[2], header[3]]);
+    packet.sequence = [header[8], header[9], header[10], header[11]];
+    packet.tcp_flags = match header[8] >> 1 & 0x0f {
+        REQUEST => tcp::SYN,
+        RESPONSE => tcp::SYN | tcp::ACK,
+        RESET => tcp::RST,
+        _ => 0,
+    };
+    Ok(())
+}
+
+/// RFC 9260, section 3. A packet opens if its verification tag is zero, as it must be with an INIT and with nothing else (section
+/// 8.5.1), and if there is an INIT in it, though receivers discard one that is not alone.
+#[inline(always)]
+fn sctp_header(frame: &impl Bytes, packet: &mut Packet) -> Result<(), Reason> {
+    const INIT: u8 = 1;
+    const INIT_ACK: u8 = 2;
+    const ABORT: u8 = 6;
+    const SHUTDOWN_COMPLETE: u8 = 14;
+    const COMMON_LEN: u32 = 12;
+    const CHUNKS_MAX: u32 = 8;
+    let header: [u8; 12] = load(frame, packet.transport)?;
+    ports(packet, [header[0], header[1], header[2], header[3]]);
+    let mut opens = matches!(header, [_, _, _, _, 0, 0, 0, 0, ..]);
+    let mut first = None;
+    let mut at = packet.transport + COMMON_LEN;
+    for _ in 0..CHUNKS_MAX {
+        let Some([chunk, _, high, low]) = frame.load(at) else { break };
+        opens |= chunk == INIT;
+        first = first.or(Some(chunk));
+        match u16::from_be_bytes([high, low]) {
+            0 => break,
+            len => at += (u32::from(len) + 3) & !3,
+        }
+    }
+    packet.tcp_flags = match first {
+        _ if opens => tcp::SYN,
+        Some(INIT_ACK) => tcp::SYN | tcp::ACK,
+        Some(ABORT | SHUTDOWN_COMPLETE) => tcp::RST,
+        _ => 0,
+    };
+    // The initiate tag of an INIT: sent again it has the same one.
+    packet.sequence = frame.load(packet.transport + COMMON_LEN + 4).unwrap_or_default();
+    Ok(())
 }
 
 #[inline(always)]

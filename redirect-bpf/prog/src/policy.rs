@@ -2,7 +2,9 @@
 //!
 //! INVARIANT: what no map answers is denied. Deny beats redirect beats allow.
 
-use redirect_abi::{Address, Endpoint, FlowKey, IpcacheKey, PolicyKey, direction, family, identity, verdict};
+use redirect_abi::{
+    Address, Endpoint, FlowKey, IpcacheKey, PolicyKey, aspect, direction, family, identity, verdict,
+};
 
 use crate::packet::is_mapped;
 use crate::tables::{NoPolicyMap, Tables};
@@ -74,6 +76,38 @@ fn half(tables: &impl Tables, endpoint: &Endpoint, key: &PolicyKey) -> Result<Ve
         Ok(_) => Err(Reason::Policy),
         Err(NoPolicyMap) => Err(Reason::NoPolicyMap),
     }
+}
+
+/// Whether the policy of both ends allows every port of the flow's protocol: all that a packet without ports can be judged by.
+#[inline(never)]
+pub fn allows_every_port(tables: &impl Tables, flow: &FlowKey, ends: &Ends<'_>, report: &mut Report) -> bool {
+    // Port 0 stands for all of them, where the maps say so.
+    let flow = FlowKey { source_port: [0; 2], destination_port: [0; 2], ..*flow };
+    if judge(tables, &flow, ends, report) != Ok(Verdict::Allow) {
+        return false;
+    }
+    let every_port = |direction: u8, endpoint: Option<&Endpoint>, peer: u32| match endpoint {
+        Some(endpoint) => {
+            let key = policy_key(aspect::EVERY_PORT | direction, peer, &flow);
+            half(tables, endpoint, &key) == Ok(Verdict::Allow)
+        }
+        None => true,
+    };
+    every_port(direction::EGRESS, ends.source, report.destination_identity)
+        && every_port(direction::INGRESS, ends.destination, report.source_identity)
+}
+
+/// Whether no rule of either end's policy names the flow's destination port.
+#[inline(never)]
+pub fn is_unnamed(tables: &impl Tables, flow: &FlowKey, ends: &Ends<'_>) -> bool {
+    let unnamed = |direction: u8, endpoint: Option<&Endpoint>| match endpoint {
+        Some(endpoint) => {
+            let key = policy_key(aspect::UNNAMED | direction, 0, flow);
+            half(tables, endpoint, &key) == Ok(Verdict::Allow)
+        }
+        None => true,
+    };
+    unnamed(direction::EGRESS, ends.source) && unnamed(direction::INGRESS, ends.destination)
 }
 
 #[inline(always)]

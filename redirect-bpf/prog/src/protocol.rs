@@ -3,8 +3,10 @@
 pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const DCCP: u8 = 33;
 pub const ICMPV6: u8 = 58;
 pub const SCTP: u8 = 132;
+pub const UDP_LITE: u8 = 136;
 
 pub(crate) mod v4 {
     pub(crate) const ECHO_REPLY: u8 = 0;
@@ -37,8 +39,8 @@ pub(crate) mod v6 {
 pub fn header_len(protocol: u8) -> u32 {
     match protocol {
         TCP => 20,
-        SCTP => 12,
-        UDP | ICMP | ICMPV6 => 8,
+        DCCP | SCTP => 12,
+        UDP | UDP_LITE | ICMP | ICMPV6 => 8,
         _ => 0,
     }
 }
@@ -52,6 +54,19 @@ pub fn deferred_checksum(protocol: u8) -> Option<i32> {
         UDP => Some(6),
         _ => None,
     }
+}
+
+/// Whether this is no protocol, but an IPv6 extension header before one.
+#[inline(always)]
+pub fn is_extension(protocol: u8) -> bool {
+    // Hop-by-hop, routing, fragment, authentication, none, destination, mobility, HIP, Shim6.
+    matches!(protocol, 0 | 43 | 44 | 51 | 59 | 60 | 135 | 139 | 140)
+}
+
+/// Whether connections of this protocol begin with a packet that nothing else looks like.
+#[inline(always)]
+pub fn has_handshake(protocol: u8) -> bool {
+    matches!(protocol, TCP | DCCP | SCTP)
 }
 
 /// The type of message that one of this type answers.

@@ -22,6 +22,12 @@ pub fn to_proxy(tables: &impl Tables, packet: &Packet, report: &mut Report) -> D
     if packet.opens() { open(tables, packet, report) } else { mid_stream(tables, packet, report.epoch) }
 }
 
+/// A packet of a connection that the proxy has, and that a new one would not need.
+#[inline(always)]
+pub fn keep(packet: &Packet) -> Decision {
+    if packet.fragment == Fragment::Whole { Ok(Pass::ToProxy) } else { Err(Reason::FragmentRedirected) }
+}
+
 #[inline(always)]
 fn open(tables: &impl Tables, packet: &Packet, report: &mut Report) -> Decision {
     let index = if packet.is_ipv4() { listener::IPV4 } else { listener::IPV6 };
@@ -52,7 +58,7 @@ pub fn stays_with_proxy(tables: &impl Tables, packet: &Packet) -> bool {
     if packet.opens() || !packet.is_tcp() {
         return false;
     }
-    match conntrack::find(tables, &downstream(&packet.flow)) {
+    match conntrack::find_of(tables, &packet.flow, kind::PROXY_DOWNSTREAM) {
         Some(flow) => {
             conntrack::touch(tables, flow, packet, conntrack::Sender::Source);
             true

@@ -18,6 +18,8 @@ pub trait Tables {
     /// Read it before policy is asked: a flow judged under the old policy must not be taken for one judged under the new.
     fn epoch(&self) -> u32;
     fn endpoint_on(&self, ifindex: u32) -> Option<&Endpoint>;
+    /// When programs were first attached to an interface.
+    fn attached_ns(&self, ifindex: u32) -> Option<u64>;
     fn endpoint_at(&self, address: &Address) -> Option<&Endpoint>;
     fn identity(&self, key: &IpcacheKey) -> Option<u32>;
     /// The verdict of the longest prefix in the endpoint's policy map.

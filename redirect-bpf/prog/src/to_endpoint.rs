@@ -3,9 +3,9 @@
 use redirect_abi::{direction, flow_flags, kind, mark};
 
 use crate::conntrack;
-use crate::fragments;
+use crate::fragments::{self, Ports};
 use crate::icmp;
-use crate::packet::{self, Arrival, Bytes, Network, Packet};
+use crate::packet::{self, Arrival, Bytes, Fragment, Network, Packet};
 use crate::policy::{self, Ends, Verdict};
 use crate::tables::Tables;
 use crate::verdict::{Decision, Pass, Reason, Report};
@@ -22,36 +22,53 @@ pub fn judge(
     report.direction = direction::INGRESS;
     let endpoint = tables.endpoint_on(arrival.ifindex).ok_or(Reason::NoEndpoint)?;
     report.endpoint = endpoint.id;
+    report.ifindex = arrival.ifindex;
     report.destination_identity = endpoint.identity;
     match packet::parse(frame, arrival, packet)? {
         Network::Arp => return Ok(Pass::Unmarked),
-        Network::Ip => fragments::resolve(tables, packet)?,
+        Network::Ip => {}
     }
     let local_sender = arrival.ingress_ifindex == 0;
     match arrival.mark & mark::MASK {
         mark::CHECKED if arrival.mark >> mark::CHECKED_FOR_SHIFT == endpoint.id => return Ok(Pass::Unmarked),
         mark::PROXY_DOWNSTREAM if local_sender => return Ok(Pass::Unmarked),
         mark::PROXY_UPSTREAM if local_sender => {
+            if packet.fragment != Fragment::Whole {
+                return Err(Reason::FragmentRedirected);
+            }
             conntrack::track_proxied(tables, packet, kind::PROXY_UPSTREAM, report.epoch)?;
             return Ok(Pass::Unmarked);
         }
         _ => {}
     }
-    if icmp::is_link_control_of_node(packet) {
-        return Ok(Pass::Unmarked);
-    }
-    if admits_answer(tables, frame, packet, report)? {
+    if packet.fragment == Fragment::Whole && icmp::is_link_control_of_node(packet) {
         return Ok(Pass::Unmarked);
     }
     if !local_sender && is_spoofed(tables, arrival, packet) {
         return Err(Reason::SpoofedSource);
     }
     let ends = Ends { source: None, destination: Some(endpoint), foreign: !local_sender };
-    let origin = if local_sender { 0 } else { flow_flags::FOREIGN };
-    match policy::judge(tables, &packet.flow, &ends, report) {
+    match fragments::resolve(tables, packet)? {
+        Ports::Known => {}
+        Ports::Unknown if policy::allows_every_port(tables, &packet.flow, &ends, report) => {
+            return Ok(Pass::Unmarked);
+        }
+        Ports::Unknown => return Err(Reason::FragmentOrphan),
+    }
+    if !admits_answer(tables, frame, packet, report)? {
+        admit(tables, packet, &ends, report)?;
+    }
+    fragments::admitted(tables, packet)?;
+    Ok(Pass::Unmarked)
+}
+
+/// What nobody asked for, by the endpoint's policy.
+#[inline(always)]
+fn admit(tables: &impl Tables, packet: &Packet, ends: &Ends<'_>, report: &mut Report) -> Result<(), Reason> {
+    let origin = if ends.foreign { flow_flags::FOREIGN } else { 0 };
+    match policy::judge(tables, &packet.flow, ends, report) {
         Ok(Verdict::Allow) => {
-            conntrack::track_direct(tables, packet, flow_flags::INGRESS_ONLY | origin, report)?;
-            Ok(Pass::Unmarked)
+            conntrack::track_direct(tables, packet, flow_flags::INGRESS_ONLY | origin, report)
         }
         // Its source is not at a hook of ours: nothing could carry it to the proxy.
         Ok(Verdict::Redirect) => Err(conntrack::refuse(tables, packet, Reason::NotRedirectable)),

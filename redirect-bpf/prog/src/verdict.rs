@@ -36,6 +36,7 @@ pub enum Reason {
     MapFull = reason::MAP_FULL,
     DeferredChecksum = reason::DEFERRED_CHECKSUM,
     Segmentation = reason::SEGMENTATION,
+    UntrackedAnswer = reason::UNTRACKED_ANSWER,
 }
 
 pub type Decision = Result<Pass, Reason>;
@@ -50,6 +51,8 @@ pub struct Report {
     pub source_identity: u32,
     pub destination_identity: u32,
     pub epoch: u32,
+    /// The interface whose hook this is.
+    pub ifindex: u32,
     /// One of [`redirect_abi::direction`].
     pub direction: u8,
     pub opened: Opened,

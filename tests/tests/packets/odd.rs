@@ -102,20 +102,25 @@ fn fragments_follow_the_verdict_of_their_first() {
 
 #[test]
 #[ignore = "needs root"]
-fn later_fragments_without_their_first_are_dropped() {
+fn later_fragments_before_their_first_pass_where_every_port_is_allowed() {
     let stage = Stage::new();
-    for family in Family::BOTH {
-        let (from, to) = (stage.ip("xwing", family), stage.ip("deathstar-1", family));
-        let orphan = match (from, to) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => raw::ipv4(from, to, UDP, &[], 3, &[7; 16]),
-            // A fragment header: 24 bytes on, the last; the identification.
-            (IpAddr::V6(from), IpAddr::V6(to)) => {
-                raw::ipv6(from, to, 44, &[&[UDP, 0, 0, 24, 0, 0, 0, 9][..], &[7; 16]].concat())
-            }
-            _ => panic!("two families"),
-        };
-        raw::send(stage.pod("xwing"), to, orphan);
-        stage.wait_for_drop("fragment_orphan", from);
+    let arrivals = echo::udp(stage.pod("deathstar-1"), 53).unwrap();
+    for (family, id) in Family::BOTH.into_iter().zip(1..) {
+        let (from, to) = (stage.at("tiefighter", family, 4000), stage.at("deathstar-1", family, 53));
+        let before = clients(&arrivals).len();
+        let [first, rest] = raw::fragments(from, to, id, &[7; 2_000]);
+        raw::send(stage.pod("tiefighter"), to.ip(), rest.clone());
+        raw::send(stage.pod("tiefighter"), to.ip(), first.clone());
+        stage.daemon.wait_until("it arrives", |_| clients(&arrivals).len() > before).unwrap();
+        // One port is not enough to let a fragment pass that may be of another.
+        stage.apply("rule1.yaml", &empire_may_reach("[{ports: [{port: \"53\", protocol: UDP}]}]"));
+        let [first, rest] = raw::fragments(from, to, id + 10, &[7; 2_000]);
+        raw::send(stage.pod("tiefighter"), to.ip(), rest.clone());
+        stage.wait_for_drop("fragment_orphan", from.ip());
+        raw::send(stage.pod("tiefighter"), to.ip(), first);
+        raw::send(stage.pod("tiefighter"), to.ip(), rest);
+        stage.daemon.wait_until("it arrives", |_| clients(&arrivals).len() > before + 1).unwrap();
+        let _revision = stage.daemon.remove("rule1.yaml").unwrap();
     }
 }
 

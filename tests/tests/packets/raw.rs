@@ -9,6 +9,7 @@ pub(crate) const TCP: u8 = 6;
 pub(crate) const UDP: u8 = 17;
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const ICMPV6: u8 = 58;
+const FRAGMENT: u8 = 44;
 /// Of a raw socket: packets come with their IP headers.
 const IPPROTO_RAW: i32 = 255;
 
@@ -95,6 +96,31 @@ pub(crate) fn udp(from: SocketAddr, to: SocketAddr, body: &[u8]) -> Vec<u8> {
     let sum = checksum(&[&pseudo_header(from.ip(), to.ip(), UDP, bytes.len()), &bytes]);
     bytes[6..8].copy_from_slice(&sum.to_be_bytes());
     bytes
+}
+
+/// A datagram in two fragments, the first of 1,400 bytes.
+pub(crate) fn fragments(from: SocketAddr, to: SocketAddr, id: u16, body: &[u8]) -> [Vec<u8>; 2] {
+    const FIRST: usize = 1_400;
+    let datagram = udp(from, to, body);
+    let part = |offset: usize, more: bool, payload: &[u8]| {
+        let offset = u16::try_from(offset).unwrap();
+        match (from.ip(), to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let flags = (offset / 8) | if more { 0x2000 } else { 0 };
+                let mut packet = ipv4(from, to, UDP, &[], flags, payload);
+                packet[4..6].copy_from_slice(&id.to_be_bytes());
+                packet
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                let [high, low] = (offset | u16::from(more)).to_be_bytes();
+                let [id_high, id_low] = id.to_be_bytes();
+                let header = [UDP, 0, high, low, 0, 0, id_high, id_low];
+                ipv6(from, to, FRAGMENT, &[&header[..], payload].concat())
+            }
+            _ => panic!("two families: {from} {to}"),
+        }
+    };
+    [part(0, true, &datagram[..FIRST]), part(FIRST, false, &datagram[FIRST..])]
 }
 
 /// "Packet too big", about a packet that `to` sent.

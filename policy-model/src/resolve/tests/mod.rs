@@ -9,7 +9,7 @@ use crate::identity::IdentityId;
 use crate::inputs::EndpointInputs;
 use crate::labels::Label;
 use crate::rule::*;
-use crate::snapshot::{Direction, Flow};
+use crate::snapshot::{Direction, DirectionPolicy, Flow};
 use fixture::*;
 use std::collections::BTreeMap;
 
@@ -198,6 +198,25 @@ fn named_ports_of_the_peer() {
             "deny egress deny_rule default/p0: spec.egressDeny[0].toPorts[0]",
         );
     }
+}
+
+/// Whomever they are about, in denials too; rules of all ports name none.
+#[test]
+fn ports_that_rules_name() {
+    let spec = r#"{endpointSelector: {matchLabels: {class: deathstar}},
+        ingress: [{fromEndpoints: [{matchLabels: {class: nobody}}], toPorts: [{ports: [{port: "80", protocol: TCP}, {port: web}]}]},
+          {fromEndpoints: [{matchLabels: {class: xwing}}]},
+          {toPorts: [{ports: [{port: "0", protocol: UDP}, {port: "8000", endPort: 8010, protocol: TCP}]}]}],
+        ingressDeny: [{toPorts: [{ports: [{port: "53", protocol: UDP}]}]}]}"#;
+    let mut inputs = inputs(texts(&[spec]));
+    let _new = inputs.endpoints[0].named_ports.insert("web".into(), (8080, Protocol::TCP));
+    let (snapshot, _) = resolve(None, &inputs, &mut Numbers::default(), 1);
+    let named =
+        |policy: &DirectionPolicy| policy.named_ports().map(|(p, ports)| (p.0, ports)).collect::<Vec<_>>();
+    let deathstar = snapshot.endpoint_at(DEATHSTAR.parse().unwrap()).unwrap();
+    let expected = [(6, (80, 80)), (6, (8000, 8010)), (6, (8080, 8080)), (17, (53, 53))];
+    assert_eq!(named(&deathstar.ingress), expected);
+    assert_eq!(named(&deathstar.egress), []);
 }
 
 #[test]

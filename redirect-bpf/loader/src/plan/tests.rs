@@ -59,6 +59,33 @@ fn all_ports_of_a_protocol_are_one_entry() {
 }
 
 #[track_caller]
+fn check_partly(classes: &[PortClass], expected: &[(u32, u8)]) {
+    let found = partly_allowed(classes.iter().cloned());
+    assert_eq!(found.iter().map(|(id, protocol)| (id.0, protocol.0)).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn protocols_that_are_allowed_from_port_0_on_but_not_to_the_last() {
+    let tcp = |ports, verdict| class(300, Some(Protocol::TCP), ports, verdict);
+    check_partly(&[class(300, None, (0, 65535), allow())], &[]);
+    check_partly(&[tcp((0, 65535), allow())], &[]);
+    check_partly(&[tcp((0, 79), allow()), tcp((80, 65535), allow())], &[]);
+    check_partly(&[tcp((80, 80), allow())], &[]);
+    for other in [deny(), inspect()] {
+        check_partly(
+            &[tcp((0, 79), allow()), tcp((80, 80), other.clone()), tcp((81, 65535), allow())],
+            &[(300, 6)],
+        );
+        check_partly(&[tcp((0, 0), other.clone()), tcp((1, 65535), allow())], &[]);
+        check_partly(&[tcp((0, 65534), allow()), tcp((65535, 65535), other)], &[(300, 6)]);
+    }
+    check_partly(
+        &[tcp((0, 79), allow()), tcp((81, 65535), allow()), class(301, Some(Protocol::UDP), (0, 9), allow())],
+        &[(300, 6), (301, 17)],
+    );
+}
+
+#[track_caller]
 fn check_ipcache(prefix: &str, length: u8, expected_length: u32, expected_family: u8) {
     let address: IpAddr = prefix.parse().unwrap();
     let ((length, key), identity) = ipcache_entry(address, length, IdentityId(9));

@@ -4,7 +4,7 @@
 
 use redirect::Settings;
 use redirect::plan::{Plan, PlannedEndpoint, PolicyMap};
-use redirect_abi::{Address, IpcacheKey, PolicyKey, direction, family, verdict};
+use redirect_abi::{Address, IpcacheKey, PolicyKey, aspect, direction, family, verdict};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::collections::BTreeMap;
@@ -195,7 +195,8 @@ fn policy(ingress: Option<&[Rule]>) -> PolicyMap {
     let open = |direction| {
         ((8, PolicyKey { direction, identity: [0; 4], protocol: 0, port: [0; 2] }), verdict::ALLOW)
     };
-    let mut map = BTreeMap::from([open(direction::EGRESS)]);
+    let aspect = |direction| PolicyKey { direction, identity: [0; 4], protocol: 0, port: [0; 2] };
+    let mut map = BTreeMap::from([open(direction::EGRESS), ((1, aspect(aspect::ANY)), verdict::ALLOW)]);
     let Some(rules) = ingress else {
         map.extend([open(direction::INGRESS)]);
         return map;
@@ -205,6 +206,11 @@ fn policy(ingress: Option<&[Rule]>) -> PolicyMap {
         let identity = identity(*peer).to_be_bytes();
         let key = PolicyKey { direction: direction::INGRESS, identity, protocol, port: port.to_be_bytes() };
         let _none = map.insert((length, key), *verdict);
+        if length == 64 {
+            let unnamed =
+                PolicyKey { identity: [0; 4], direction: aspect::UNNAMED | direction::INGRESS, ..key };
+            let _none = map.insert((length, unnamed), verdict::DENY);
+        }
     }
     map
 }

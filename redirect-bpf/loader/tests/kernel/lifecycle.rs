@@ -155,6 +155,48 @@ fn an_interface_that_is_deleted_and_made_again_gets_programs_again() {
     assert_eq!(redirector.missing_interfaces().count(), 0);
 }
 
+/// Connections are adopted more easily in the first seconds of an interface, and never again: not after a restart either.
+#[test]
+#[ignore = "needs root"]
+fn the_first_time_that_an_interface_had_programs_is_kept() {
+    let node = Node::with_pods(2);
+    let times = |node: &Node| -> std::collections::BTreeMap<u32, u64> {
+        let pin = node.pins().join(redirect_abi::SCHEMA).join("maps/ATTACHED");
+        let map = aya::maps::Map::from_map_data(aya::maps::MapData::from_pin(pin).unwrap()).unwrap();
+        let map: aya::maps::HashMap<_, u32, u64> = map.try_into().unwrap();
+        map.iter().map(Result::unwrap).collect()
+    };
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(2, &[]));
+    let first = times(&node);
+    assert_eq!(first.len(), 2);
+    assert!(first.values().all(|time| *time > 0));
+    apply(&node, &mut redirector, plan(1, &[]));
+    apply(&node, &mut redirector, plan(2, &[]));
+    assert_eq!(times(&node), first, "attached again");
+    drop(redirector);
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(2, &[]));
+    assert_eq!(times(&node), first, "another process");
+    node.unplug(1);
+    node.plug_in(1);
+    node.run(|| redirector.see_to_interfaces()).unwrap();
+    let again = times(&node);
+    assert_eq!(again.len(), 2);
+    assert_eq!(
+        again.iter().filter(|entry| first.get(entry.0) == Some(entry.1)).count(),
+        1,
+        "one was made again"
+    );
+    drop(redirector);
+    // Pins of another version: its programs have seen what is there.
+    let (old_pins, pins) = (node.pins().join("v0"), node.pins().join(redirect_abi::SCHEMA));
+    fs::rename(&pins, &old_pins).unwrap();
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(2, &[]));
+    assert_eq!(times(&node).into_values().collect::<Vec<_>>(), [0, 0]);
+}
+
 #[test]
 #[ignore = "needs root"]
 fn an_interface_that_was_deleted_while_nobody_ran_is_cleaned_up() {

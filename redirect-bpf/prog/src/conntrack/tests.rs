@@ -8,7 +8,7 @@ use std::vec::Vec;
 use super::*;
 use crate::model::frames::{TestFrame, tcp as segment_bytes, udp};
 use crate::model::world::{FAMILIES, Family, Party, World, any, flow, frame, peer};
-use crate::protocol::{TCP, UDP};
+use crate::protocol::{DCCP, SCTP, TCP, UDP};
 use crate::verdict::{Decision, Pass};
 use Party::{A, B};
 use tcp::{ACK, FIN, RST, SYN};
@@ -81,7 +81,7 @@ fn a_syn_starts_the_entry_anew() {
     check(&world, A, &there(RST), Ok(Pass::Checked));
     check(&world, A, &there(SYN), Ok(Pass::Checked));
     with_entry(&world, |entry| {
-        assert_eq!((entry.flags.load(), entry.packets.load()), (0, 1));
+        assert_eq!((entry.flags.load(), entry.packets.load()), (flow_flags::OPENED, 1));
     });
 }
 
@@ -180,6 +180,98 @@ fn an_answer_that_nobody_asked_for_opens_nothing() {
 }
 
 #[test]
+fn an_answer_to_a_syn_is_a_reply_only_where_there_was_one() {
+    for family in FAMILIES {
+        let there = |flags| frame(family, A, B, TCP, &segment_bytes(4000, 80, flags));
+        let back = |flags| frame(family, B, A, TCP, &segment_bytes(80, 4000, flags));
+        let world = one_way();
+        check(&world, A, &there(ACK), Ok(Pass::Checked));
+        check(&world, B, &back(SYN | ACK), Err(Reason::Policy));
+        check(&world, B, &back(ACK), Ok(Pass::Checked));
+        for (from_a, from_b) in [(FIN | ACK, FIN | ACK), (RST, ACK), (ACK, RST)] {
+            let world = one_way();
+            check(&world, A, &there(SYN), Ok(Pass::Checked));
+            check(&world, B, &back(SYN | ACK), Ok(Pass::Checked));
+            check(&world, B, &back(SYN | ACK), Ok(Pass::Checked));
+            check(&world, A, &there(from_a), Ok(Pass::Checked));
+            check(&world, B, &back(from_b), Ok(Pass::Checked));
+            check(&world, B, &back(SYN | ACK), Err(Reason::Policy));
+            check(&world, A, &there(SYN), Ok(Pass::Checked));
+            check(&world, B, &back(SYN | ACK), Ok(Pass::Checked));
+        }
+    }
+}
+
+/// Both ends open at once: the denied one's SYN is dropped, and it goes on as the other's; of two allowed ones either answers.
+#[test]
+fn two_syns_that_cross() {
+    let mut world = one_way();
+    check(&world, A, &there(SYN), Ok(Pass::Checked));
+    check(&world, B, &back(SYN), Err(Reason::Policy));
+    check(&world, B, &back(SYN | ACK), Ok(Pass::Checked));
+    check(&world, A, &there(ACK), Ok(Pass::Checked));
+    world.policy(B, &[any(INGRESS), any(EGRESS)]);
+    check(&world, A, &there(SYN), Ok(Pass::Checked));
+    check(&world, B, &back(SYN), Ok(Pass::Checked));
+    check(&world, A, &there(SYN | ACK), Ok(Pass::Checked));
+    check(&world, B, &back(SYN | ACK), Ok(Pass::Checked));
+    check(&world, A, &there(ACK), Ok(Pass::Checked));
+}
+
+#[test]
+fn an_opening_of_sctp_or_dccp_the_other_way_is_a_new_flow() {
+    for family in FAMILIES {
+        for (protocol, opening, answer, data) in openings() {
+            let world = one_way();
+            let there = |bytes: &[u8]| frame(family, A, B, protocol, &with_ports(bytes, 4000, 80));
+            let back = |bytes: &[u8]| frame(family, B, A, protocol, &with_ports(bytes, 80, 4000));
+            // An answer to nothing.
+            check(&world, B, &back(&answer), Err(Reason::Policy));
+            check(&world, A, &there(&data), Ok(Pass::Checked));
+            check(&world, B, &back(&answer), Err(Reason::Policy));
+            check(&world, A, &there(&opening), Ok(Pass::Checked));
+            check(&world, B, &back(&answer), Ok(Pass::Checked));
+            check(&world, B, &back(&data), Ok(Pass::Checked));
+            check(&world, B, &back(&opening), Err(Reason::Policy));
+            // ... and the flow that it crossed stands.
+            check(&world, B, &back(&data), Ok(Pass::Checked));
+        }
+    }
+}
+
+/// An INIT where it must not be, and one without its chunk in sight.
+#[test]
+fn an_init_that_is_not_where_it_belongs_opens_too() {
+    let chunk = |kind: u8, len: usize| {
+        [&[kind, 0, 0, u8::try_from(len).unwrap()][..], &std::vec![0; len - 4]].concat()
+    };
+    let packet = |tag: u32, chunks: &[Vec<u8>]| {
+        let head = [&[0; 4][..], &tag.to_be_bytes(), &[0; 4]].concat();
+        [&[head][..], chunks].concat().concat()
+    };
+    let (init, data, sack) = (chunk(1, 20), chunk(0, 20), chunk(3, 16));
+    let world = one_way();
+    let send = |from: Party, to, ports: (u16, u16), bytes: &[u8], expect| {
+        check(&world, from, &frame(Family::V4, from, to, SCTP, &with_ports(bytes, ports.0, ports.1)), expect);
+    };
+    send(A, B, (4000, 80), &packet(0, core::slice::from_ref(&init)), Ok(Pass::Checked));
+    for chunks in [
+        Vec::from([init.clone(), data.clone()]),
+        Vec::from([sack.clone(), init.clone()]),
+        Vec::from([data.clone(), sack.clone(), data.clone(), init.clone()]),
+        // Padded to a word.
+        Vec::from([[&chunk(5, 18)[..], &[0; 2]].concat(), init.clone()]),
+    ] {
+        send(B, A, (80, 4000), &packet(7, &chunks), Err(Reason::Policy));
+    }
+    for chunks in [Vec::from([data.clone()]), Vec::new()] {
+        send(B, A, (80, 4000), &packet(0, &chunks), Err(Reason::Policy));
+        send(B, A, (80, 4000), &packet(7, &chunks), Ok(Pass::Checked));
+    }
+    send(B, A, (80, 4000), &packet(7, &[chunk(0, 4), chunk(0, 4)]), Ok(Pass::Checked));
+}
+
+#[test]
 fn a_syn_the_other_way_ends_what_it_crosses() {
     let mut world = World::open();
     check(&world, A, &there(SYN), Ok(Pass::Checked));
@@ -253,6 +345,31 @@ fn one_way() -> World {
 fn allow_one_way(world: &mut World) {
     let entries: Vec<(u32, PolicyKey, u8)> = Vec::from([peer(INGRESS, A, verdict::ALLOW)]);
     world.policy(B, &entries);
+}
+
+/// A protocol with its opening packet, the answer to it, and another one.
+type Opening = (u8, Vec<u8>, Vec<u8>, Vec<u8>);
+
+/// Ports are to be filled in.
+fn openings() -> Vec<Opening> {
+    let sctp = |tag: u8, chunk: u8| {
+        let mut bytes = Vec::from([0; 32]);
+        (bytes[7], bytes[12], bytes[15]) = (tag, chunk, 20);
+        bytes
+    };
+    let dccp = |kind: u8| {
+        let mut bytes = Vec::from([0; 16]);
+        bytes[8] = kind << 1 | 1;
+        bytes
+    };
+    Vec::from([(SCTP, sctp(0, 1), sctp(1, 2), sctp(1, 0)), (DCCP, dccp(0), dccp(1), dccp(4))])
+}
+
+fn with_ports(bytes: &[u8], source: u16, destination: u16) -> Vec<u8> {
+    let mut bytes = Vec::from(bytes);
+    bytes[..2].copy_from_slice(&source.to_be_bytes());
+    bytes[2..4].copy_from_slice(&destination.to_be_bytes());
+    bytes
 }
 
 fn there(flags: u8) -> TestFrame {

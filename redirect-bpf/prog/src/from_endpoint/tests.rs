@@ -322,17 +322,30 @@ fn a_direct_connection_that_needs_inspection_now() {
     }
 }
 
+/// What the sender says of the other end resets nobody: else it could choose what the node sends.
 #[test]
-fn an_unknown_connection_that_needs_inspection_is_kept_for_its_resets() {
-    let world = redirecting();
-    check(&world, A, &segment(Family::V4, A, B, (4000, 80), ACK), Err(Reason::RedirectRequired));
-    let key = flow(Family::V4, A, B, TCP, (4000, 80));
-    let entry = world
-        .model
-        .flow(&key)
-        .map(|entry| (entry.flags.load(), entry.acked_by_source.load(), entry.acked_by_destination.load()));
-    assert_eq!(entry, Some((flow_flags::REVOKED, 2000_u32.to_be_bytes(), 1000_u32.to_be_bytes())));
-    check(&world, B, &segment(Family::V4, B, A, (80, 4000), ACK), Err(Reason::Revoked));
+fn an_unknown_connection_that_needs_inspection_is_kept_for_the_resets_of_who_has_spoken() {
+    for family in FAMILIES {
+        let world = redirecting();
+        let acked = || {
+            let entry = world.model.flow(&flow(family, A, B, TCP, (4000, 80))).expect("the flow is tracked");
+            assert_eq!(entry.flags.load(), flow_flags::REVOKED);
+            (entry.acked_by_source.load(), entry.acked_by_destination.load())
+        };
+        check(&world, A, &segment(family, A, B, (4000, 80), ACK), Err(Reason::RedirectRequired));
+        assert_eq!(acked(), (2000_u32.to_be_bytes(), [0; 4]));
+        check(&world, B, &segment(family, B, A, (80, 4000), ACK), Err(Reason::Revoked));
+        assert_eq!(acked(), (2000_u32.to_be_bytes(), 2000_u32.to_be_bytes()));
+    }
+}
+
+#[test]
+fn a_syn_acknowledges_nothing_that_a_reset_could_be_made_of() {
+    let world = World::open();
+    check(&world, A, &syn(Family::V4, A, Outside), Ok(Pass::Unmarked));
+    let entry =
+        world.model.flow(&flow(Family::V4, A, Outside, TCP, (4000, 80))).expect("the flow is tracked");
+    assert_eq!((entry.acked_by_source.load(), entry.acked_by_destination.load()), ([0; 4], [0; 4]));
 }
 
 #[test]

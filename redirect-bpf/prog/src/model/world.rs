@@ -1,6 +1,8 @@
 //! A node with two endpoints, a host and an outside, and what passes at their hooks.
 
-use redirect_abi::{FlowKey, PolicyKey, direction, mark, verdict};
+use std::vec::Vec;
+
+use redirect_abi::{FlowKey, PolicyKey, aspect, direction, mark, verdict};
 
 use super::Model;
 use super::frames::{Ipv4, Ipv6, Promised, TestFrame};
@@ -25,6 +27,8 @@ pub enum Family {
 }
 
 pub const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+/// Of a policy key, up to the protocol.
+const PROTOCOL_BITS: u32 = 48;
 pub const UPLINK: u32 = 9;
 pub const SECOND_NS: u64 = 1_000_000_000;
 
@@ -115,8 +119,16 @@ impl World {
         world
     }
 
+    /// Entries of ports name them, as a plan would: those of one port also say that not every port of theirs is the same.
     pub fn policy(&mut self, of: Party, entries: &[(u32, PolicyKey, u8)]) {
-        self.model.set_policy(of.id(), entries);
+        let mut all = Vec::from(entries);
+        all.push((1, PolicyKey { direction: aspect::ANY, ..any(0).1 }, verdict::ALLOW));
+        for (bits, key, _) in entries.iter().filter(|(bits, ..)| *bits > PROTOCOL_BITS) {
+            let unnamed = PolicyKey { direction: aspect::UNNAMED | key.direction, identity: [0; 4], ..*key };
+            let every_port = PolicyKey { direction: aspect::EVERY_PORT | key.direction, ..*key };
+            all.extend([(*bits, unnamed, verdict::DENY), (PROTOCOL_BITS, every_port, verdict::DENY)]);
+        }
+        self.model.set_policy(of.id(), &all);
     }
 
     pub fn next_epoch(&self) {

@@ -1,11 +1,12 @@
 //! Every reason has a packet that is dropped for it, at each hook where it can be, on both families.
 
-use redirect_abi::{direction::INGRESS, verdict::REDIRECT};
+use redirect_abi::direction::{EGRESS, INGRESS};
+use redirect_abi::verdict::{ALLOW, REDIRECT};
 use std::vec::Vec;
 
 use super::Reason;
 use crate::model::frames::{Ipv4, Ipv6, TestFrame, fragment_header, tcp as segment, udp};
-use crate::model::world::{FAMILIES, Family, Party, World, frame, peer};
+use crate::model::world::{FAMILIES, Family, Party, World, any, frame, peer, port};
 use crate::packet::{ethertype, tcp};
 use crate::promises::Promises;
 use crate::protocol::{TCP, UDP};
@@ -48,7 +49,8 @@ fn after(reason: Reason) -> Option<Reason> {
         R::NoPolicyMap => R::MapFull,
         R::MapFull => R::DeferredChecksum,
         R::DeferredChecksum => R::Segmentation,
-        R::Segmentation => return None,
+        R::Segmentation => R::UntrackedAnswer,
+        R::UntrackedAnswer => return None,
     })
 }
 
@@ -65,7 +67,10 @@ fn produce(reason: Reason, family: Family) {
             reaching(&world, Outside, &syn, reason);
         }
         R::Malformed => both(&world, &cut_short(&syn), reason),
-        R::FragmentOrphan => both(&world, &fragment(family, TCP, 3, false), reason),
+        R::FragmentOrphan => {
+            world.policy(B, &[port(INGRESS, A, TCP, 80, ALLOW)]);
+            both(&world, &fragment(family, TCP, 3, false), reason);
+        }
         R::FragmentRedirected => {
             world.policy(B, &[peer(INGRESS, A, REDIRECT)]);
             leaving(&world, A, &fragment(family, TCP, 0, true), reason);
@@ -109,6 +114,14 @@ fn produce(reason: Reason, family: Family) {
         R::Segmentation => {
             let fragment = fragment(family, TCP, 0, true);
             promised(&world, &fragment, Promises { segment_bytes: 1000, ..Promises::NONE }, reason);
+        }
+        R::UntrackedAnswer => {
+            // B serves A's enemies only.
+            world.policy(B, &[port(INGRESS, Outside, TCP, 80, ALLOW), any(EGRESS)]);
+            leaving(&world, B, &frame(family, B, A, TCP, &segment(80, 4000, tcp::ACK)), reason);
+            world.policy(B, &[port(EGRESS, A, TCP, 80, ALLOW), any(INGRESS)]);
+            let answer = frame(family, Outside, B, TCP, &segment(80, 4000, tcp::ACK));
+            reaching(&world, Outside, &answer, reason);
         }
     }
 }

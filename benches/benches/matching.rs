@@ -2,7 +2,9 @@
 
 use bench_suite::policies::{KINDS, Path, compiled, http_rules, inspected, request, spread};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use policy_model::http::Effort;
 use policy_model::rule::Protocol;
+use policy_model::snapshot::Efforts;
 use policy_model::{Flow, Verdict};
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -19,7 +21,11 @@ fn matching(c: &mut Criterion) {
             let paths: Vec<String> = spread(count).map(path).collect();
             let mut turn = paths.iter().cycle();
             let _group = group.bench_function(BenchmarkId::new(kind, count), |b| {
-                b.iter(|| rules.matching(&request("GET", turn.next().map_or("", String::as_str))).is_some());
+                b.iter(|| {
+                    rules
+                        .matching(&request("GET", turn.next().map_or("", String::as_str)), &Effort::default())
+                        .is_some()
+                });
             });
         }
     }
@@ -39,7 +45,7 @@ fn verdict(c: &mut Criterion) {
             let one = path(count - 1);
             let _group = group.bench_function(BenchmarkId::new(format!("{kind}, same path"), count), |b| {
                 b.iter(|| {
-                    let (_, verdict) = connection.http(&request("GET", black_box(&one)));
+                    let (_, verdict) = connection.http(&request("GET", black_box(&one)), &Efforts::default());
                     matches!(black_box(verdict), Verdict::Allow(_))
                 });
             });
@@ -47,7 +53,7 @@ fn verdict(c: &mut Criterion) {
             let _group = group.bench_function(BenchmarkId::new(kind, count), |b| {
                 b.iter(|| {
                     let target = turn.next().map_or("", String::as_str);
-                    let (_, verdict) = connection.http(&request("GET", target));
+                    let (_, verdict) = connection.http(&request("GET", target), &Efforts::default());
                     matches!(black_box(verdict), Verdict::Allow(_))
                 });
             });
@@ -97,7 +103,13 @@ fn hostile(c: &mut Criterion) {
                 BenchmarkId::new(format!("{kind}-{count}"), name),
                 |b| {
                     let request = request("GET", path);
-                    b.iter(|| (rules.matching(&request).is_none(), rules.nearest(&request).is_some()));
+                    b.iter(|| {
+                        let effort = Effort::default();
+                        (
+                            rules.matching(&request, &effort).is_none(),
+                            rules.nearest(&request, &effort).is_some(),
+                        )
+                    });
                 },
             );
         }

@@ -2,7 +2,7 @@
 //!
 //! INVARIANT: the verdict is that of the snapshot; what is worked out here is only how near a miss was.
 
-use crate::http::{self, HttpRules, Names, Request, header_holds, is_removed};
+use crate::http::{self, Effort, HttpRules, Names, Request, header_holds, is_removed};
 use crate::identity::Identity;
 use crate::peers::{Candidate, Kind};
 use crate::rule::{
@@ -117,13 +117,13 @@ impl Question<'_> {
 
     fn judged(&self, rules: &PortRules) -> Half {
         let Some(readings) = self.readings else { return Half::new("inspected", None) };
-        let mut allowed = None;
+        let (mut allowed, effort) = (None, Effort::default());
         for reading in readings {
-            match rules.judge(reading) {
+            match rules.judge(reading, &effort) {
                 Ok(rule) => allowed = allowed.or(Some(rule)),
                 Err((reason, rule)) => {
                     let nearest = match rules {
-                        PortRules::Http(rules) => nearest_request(rules, reading),
+                        PortRules::Http(rules) => nearest_request(rules, reading, &effort),
                         PortRules::Unjudgeable(_) => None,
                     };
                     return Half { nearest, ..Half::denied(reason, rule) };
@@ -245,8 +245,8 @@ fn port_misses(port: &PortMatch, flow: &Flow, direction: Direction, endpoint: &E
     misses
 }
 
-fn nearest_request(rules: &HttpRules, request: &Request<'_>) -> Option<Nearest> {
-    let http::Nearest { rule, matches, failed, names } = rules.nearest_match(request)?;
+fn nearest_request(rules: &HttpRules, request: &Request<'_>, effort: &Effort) -> Option<Nearest> {
+    let http::Nearest { rule, matches, failed, names } = rules.nearest_match(request, effort)?;
     let detail = match failed {
         "method" => wants("method", &text(request.method), matches.method.as_deref().unwrap_or("")),
         "host" => wants("host", &text(request.host), matches.host.as_deref().unwrap_or("")),

@@ -3,7 +3,7 @@
 //! Deny beats everything, an allow that looks no deeper lifts what others restrict (their ports stay inspected), and what
 //! is left is inspected.
 
-use crate::http::{HttpRules, Request};
+use crate::http::{Effort, HttpRules, Request};
 use crate::rule::Protocol;
 use crate::verdict::{DenyReason, RuleRef};
 use std::cmp::Ordering;
@@ -27,11 +27,16 @@ impl PortRules {
     }
 
     /// The rule that allows, or why none does and which came nearest.
-    pub(crate) fn judge(&self, request: &Request<'_>) -> Result<&RuleRef, (DenyReason, Option<&RuleRef>)> {
+    pub(crate) fn judge(
+        &self,
+        request: &Request<'_>,
+        effort: &Effort,
+    ) -> Result<&RuleRef, (DenyReason, Option<&RuleRef>)> {
         match self {
-            Self::Http(rules) => rules
-                .matching(request)
-                .ok_or_else(|| (DenyReason::NoHttpRule, rules.nearest(request).map(|(rule, _)| rule))),
+            Self::Http(rules) => rules.matching(request, effort).ok_or_else(|| {
+                let reason = if effort.is_over() { DenyReason::TooCostly } else { DenyReason::NoHttpRule };
+                (reason, rules.nearest(request, effort).map(|(rule, _)| rule))
+            }),
             Self::Unjudgeable(rule) => Err((DenyReason::Unjudgeable, Some(rule))),
         }
     }

@@ -5,7 +5,7 @@
 use crate::addresses::{AddressTable, Owner};
 use crate::cidr::Prefix;
 use crate::compiled::Compiled;
-use crate::http::Request;
+use crate::http::{Effort, Request};
 use crate::identity::{Identity, IdentityId};
 use crate::inputs::EndpointInputs;
 use crate::labels::{Label, LabelSet};
@@ -196,13 +196,13 @@ impl Connection {
         }
     }
 
-    /// Judges one reading of one request: both halves must allow. Allocates nothing.
+    /// Judges one reading of one request: both halves must allow. Allocates nothing. All readings share the efforts.
     ///
     /// The direction of an allowed request is that of the half that looked deepest; between equals the destination's
     /// ingress, which had the last word.
-    pub fn http(&self, request: &Request<'_>) -> (Direction, Verdict) {
-        let egress = self.half(&self.egress, request);
-        let (direction, rule) = match (egress, self.half(&self.ingress, request)) {
+    pub fn http(&self, request: &Request<'_>, efforts: &Efforts) -> (Direction, Verdict) {
+        let egress = self.half(&self.egress, request, &efforts.egress);
+        let (direction, rule) = match (egress, self.half(&self.ingress, request, &efforts.ingress)) {
             (Half::Deny(denial), _) => return (Direction::Egress, Verdict::Deny(denial)),
             (_, Half::Deny(denial)) => return (Direction::Ingress, Verdict::Deny(denial)),
             (Half::Judged(rule), Half::Unseen(_)) => (Direction::Egress, Some(rule)),
@@ -213,11 +213,11 @@ impl Connection {
         (direction, Verdict::Allow(Permit { revision: self.revision, rule: rule.cloned() }))
     }
 
-    fn half<'a>(&self, half: &'a PortVerdict, request: &Request<'_>) -> Half<'a> {
+    fn half<'a>(&self, half: &'a PortVerdict, request: &Request<'_>, effort: &Effort) -> Half<'a> {
         match half {
             PortVerdict::Allow(rule) => Half::Unseen(rule.as_ref()),
             PortVerdict::Deny(denial) => Half::Deny(denial.clone()),
-            PortVerdict::Inspect(rules) => match rules.judge(request) {
+            PortVerdict::Inspect(rules) => match rules.judge(request, effort) {
                 Ok(rule) => Half::Judged(rule),
                 Err((reason, rule)) => {
                     Half::Deny(Denial { reason, revision: self.revision, rule: rule.cloned() })
@@ -225,6 +225,13 @@ impl Connection {
             },
         }
     }
+}
+
+/// What judging one request may take.
+#[derive(Debug, Default)]
+pub struct Efforts {
+    egress: Effort,
+    ingress: Effort,
 }
 
 /// One direction's word on one request.

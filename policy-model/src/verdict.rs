@@ -51,6 +51,8 @@ pub enum DenyReason {
     NoHttpRule,
     /// The direction is enforced, and no rule allows the connection.
     NoRule,
+    /// Judging the request by all patterns that it leads to would take more steps than a request may.
+    TooCostly,
     /// The rules of this port are of a kind that can't be judged.
     Unjudgeable,
     /// The peer's address lies in a pod network and belongs to no known endpoint.
@@ -58,8 +60,14 @@ pub enum DenyReason {
 }
 
 impl DenyReason {
-    pub const ALL: &[Self] =
-        &[Self::DenyRule, Self::NoHttpRule, Self::NoRule, Self::Unjudgeable, Self::UnknownPeer];
+    pub const ALL: &[Self] = &[
+        Self::DenyRule,
+        Self::NoHttpRule,
+        Self::NoRule,
+        Self::TooCostly,
+        Self::Unjudgeable,
+        Self::UnknownPeer,
+    ];
 
     /// snake_case, as in records and metrics.
     pub fn name(self) -> &'static str {
@@ -67,6 +75,7 @@ impl DenyReason {
             Self::DenyRule => "deny_rule",
             Self::NoHttpRule => "no_http_rule",
             Self::NoRule => "no_rule",
+            Self::TooCostly => "too_costly",
             Self::Unjudgeable => "unjudgeable",
             Self::UnknownPeer => "unknown_peer",
         }

@@ -12,7 +12,7 @@ use policy_model::inputs::{EndpointInputs, NodeInputs};
 use policy_model::labels::Label;
 use policy_model::parse::{Judged, parse};
 use policy_model::rule::{Policy, Protocol};
-use policy_model::snapshot::{Direction, DirectionPolicy, PortVerdict};
+use policy_model::snapshot::{Direction, DirectionPolicy, Efforts, PortVerdict};
 use policy_model::{Flow, IdentityId, Inputs, Snapshot, Verdict, resolve};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -117,7 +117,7 @@ fn answer(
                 egress: PortVerdict::Allow(None),
                 ingress: verdict.clone(),
             };
-            match connection.http(&asked(text)).1 {
+            match connection.http(&asked(text), &Efforts::default()).1 {
                 Verdict::Allow(permit) => {
                     assert!(permit.rule().is_some(), "every allowed request names its rule");
                     "allow"

@@ -11,7 +11,7 @@ use policy_model::inputs::{EndpointInputs, NodeInputs};
 use policy_model::labels::{Label, LabelSet};
 use policy_model::parse::{Judged, parse};
 use policy_model::rule::{Policy, Protocol, Subject};
-use policy_model::snapshot::{Admission, Direction, PortRules, PortVerdict};
+use policy_model::snapshot::{Admission, Direction, Efforts, PortRules, PortVerdict};
 use policy_model::{Connection, Flow, IdentityId, Inputs, Snapshot, Verdict, resolve};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -234,12 +234,15 @@ fn answer(snapshot: &Snapshot, request: &Value) -> &'static str {
 
 fn verdict(connection: &Connection, request: &Value) -> &'static str {
     let fields = Fields(request["headers"].as_object().cloned().unwrap_or_default());
-    let (_, verdict) = connection.http(&Request {
-        method: text(request, "method").as_bytes(),
-        target: text(request, "path").as_bytes(),
-        host: text(request, "host").as_bytes(),
-        headers: &fields,
-    });
+    let (_, verdict) = connection.http(
+        &Request {
+            method: text(request, "method").as_bytes(),
+            target: text(request, "path").as_bytes(),
+            host: text(request, "host").as_bytes(),
+            headers: &fields,
+        },
+        &Efforts::default(),
+    );
     match verdict {
         Verdict::Allow(_) => "allow",
         Verdict::Deny(_) => "deny",

@@ -6,6 +6,7 @@
 use bench_suite::policies::{KINDS, Path, http_rules, inspected, inspecting, request, spread, with_another};
 use policy_model::identity::Numbers;
 use policy_model::rule::Protocol;
+use policy_model::snapshot::Efforts;
 use policy_model::{Connection, Flow, Inputs, Snapshot, Verdict};
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -92,7 +93,7 @@ impl Case {
     fn laps(&self) -> usize {
         let paths = std::iter::repeat_n(&self.paths, LAPS).flatten();
         let allowed = |path: &&String| {
-            let (_, verdict) = self.connection.http(&request("GET", black_box(path)));
+            let (_, verdict) = self.connection.http(&request("GET", black_box(path)), &Efforts::default());
             matches!(black_box(verdict), Verdict::Allow(_))
         };
         paths.filter(allowed).count()

@@ -44,8 +44,9 @@ impl Readings {
     /// At most this many different readings; one more is [`TargetError::TooManyReadings`].
     pub const READINGS_MAX: usize = 32;
 
-    /// At most this many bytes in all readings but the first, which bounds what judging a hostile target costs.
-    pub const BYTES_MAX: usize = 256 * 1024;
+    /// At most this many bytes in all readings but the first, or as many as the first has: that bounds what judging a hostile
+    /// target costs.
+    pub const BYTES_MAX: usize = 2 * 1024;
 
     /// Computes all readings of `origin` (path, and `?query` which is kept as sent behind each).
     ///
@@ -115,8 +116,8 @@ impl Readings {
             return Ok(());
         }
         let first_len = self.ends.first().copied().unwrap_or(usize::MAX);
-        let bytes_after = self.bytes.len() + self.work.len();
-        if self.ends.len() == Self::READINGS_MAX || bytes_after.saturating_sub(first_len) > Self::BYTES_MAX {
+        let others_after = (self.bytes.len() + self.work.len()).saturating_sub(first_len);
+        if self.ends.len() == Self::READINGS_MAX || others_after > Self::BYTES_MAX.max(first_len) {
             return Err(TargetError::TooManyReadings);
         }
         self.bytes.extend_from_slice(&self.work);
@@ -289,11 +290,13 @@ fn cut_at_hash(path: &[u8], out: &mut Vec<u8>) -> bool {
 
 /// Spaces are usual in names of files, and hide nothing where no dot segment takes back what stands before them.
 fn cut_at_space(path: &[u8], out: &mut Vec<u8>) -> bool {
-    has_dot_segments(path) && cut(path, find_escaped(path, b' '), out)
+    let at = find_escaped(path, b' ');
+    at.is_some() && has_dot_segments(path) && cut(path, at, out)
 }
 
 fn cut_at_semicolon(path: &[u8], out: &mut Vec<u8>) -> bool {
-    has_dot_segments(path) && cut(path, memchr(b';', path), out)
+    let at = memchr(b';', path);
+    at.is_some() && has_dot_segments(path) && cut(path, at, out)
 }
 
 fn cut(path: &[u8], at: Option<usize>, out: &mut Vec<u8>) -> bool {
@@ -319,6 +322,9 @@ const SPACE: &[u8] = b"%20";
 
 /// Windows does.
 fn drop_spaces_behind_dots(path: &[u8], out: &mut Vec<u8>) -> bool {
+    if find_escaped(path, b' ').is_none() {
+        return false;
+    }
     for (index, segment) in path.split(|byte| *byte == b'/').enumerate() {
         if index > 0 {
             out.push(b'/');
@@ -328,6 +334,12 @@ fn drop_spaces_behind_dots(path: &[u8], out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(if is_dots { dots } else { segment });
     }
     out.len() < path.len()
+}
+
+/// Without a branch on the bytes, which vectorises.
+fn has_pair(path: &[u8], first: u8, second: u8) -> bool {
+    let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
+    pairs.fold(false, |any, (one, next)| any | ((*one == first) & (*next == second)))
 }
 
 fn find_escaped(path: &[u8], wanted: u8) -> Option<usize> {
@@ -357,6 +369,9 @@ fn turn_backslashes(path: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 fn merge_slashes(path: &[u8], out: &mut Vec<u8>) -> bool {
+    if !has_pair(path, b'/', b'/') {
+        return false;
+    }
     for byte in path {
         if *byte != b'/' || out.last() != Some(&b'/') {
             out.push(*byte);
@@ -378,6 +393,9 @@ fn drop_parameters(path: &[u8], out: &mut Vec<u8>) -> bool {
 
 /// RFC 3986 section 5.2.4. Empty segments count, so that `/a//../b` is `/a/b` here, and `/b` once slashes are merged.
 fn remove_dot_segments(path: &[u8], out: &mut Vec<u8>) -> bool {
+    if !has_pair(path, b'/', b'.') {
+        return false;
+    }
     let mut segments = path.split(|byte| *byte == b'/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let is_last = segments.peek().is_none();

@@ -1,6 +1,7 @@
 //! What is asked of a request whose path matches: method pattern, host, headers.
 
 use super::Request;
+use super::effort::Effort;
 use super::headers::{Names, header_holds};
 use super::pattern::Matcher;
 use crate::rule::HeaderMatch;
@@ -31,8 +32,10 @@ impl Conditions {
         asks.then(|| Box::new(Self { method, host, headers: headers.into() }))
     }
 
-    pub(super) fn hold(&self, request: &Request<'_>, names: Names) -> bool {
-        self.method_holds(request) && self.host_holds(request) && self.headers_hold(request, names)
+    pub(super) fn hold(&self, request: &Request<'_>, names: Names, effort: &Effort) -> bool {
+        self.method_holds(request, effort)
+            && self.host_holds(request, effort)
+            && self.headers_hold(request, names)
     }
 
     /// `foreign_method`: the rule is for a literal method that is not the request's.
@@ -40,23 +43,24 @@ impl Conditions {
         this: Option<&Self>,
         request: &Request<'_>,
         names: Names,
+        effort: &Effort,
         foreign_method: bool,
     ) -> Failed {
         let checks = [
-            ("method", !foreign_method && this.is_none_or(|c| c.method_holds(request))),
-            ("host", this.is_none_or(|c| c.host_holds(request))),
+            ("method", !foreign_method && this.is_none_or(|c| c.method_holds(request, effort))),
+            ("host", this.is_none_or(|c| c.host_holds(request, effort))),
             ("headers", this.is_none_or(|c| c.headers_hold(request, names))),
         ];
         let mut failed = checks.iter().filter(|(_, holds)| !holds).map(|(name, _)| *name);
         Failed { first: failed.next(), count: checks.iter().filter(|(_, holds)| !holds).count() }
     }
 
-    fn method_holds(&self, request: &Request<'_>) -> bool {
-        self.method.as_ref().is_none_or(|method| method.matches(request.method))
+    fn method_holds(&self, request: &Request<'_>, effort: &Effort) -> bool {
+        self.method.as_ref().is_none_or(|method| method.matches(request.method, effort))
     }
 
-    fn host_holds(&self, request: &Request<'_>) -> bool {
-        self.host.as_ref().is_none_or(|host| host.matches(request.host))
+    fn host_holds(&self, request: &Request<'_>, effort: &Effort) -> bool {
+        self.host.as_ref().is_none_or(|host| host.matches(request.host, effort))
     }
 
     fn headers_hold(&self, request: &Request<'_>, names: Names) -> bool {

@@ -13,9 +13,10 @@
 //! INVARIANT: a rule that can't be compiled or judged matches nothing; its neighbours are untouched.
 
 mod compile;
-mod headers;
 mod condition;
+mod effort;
 mod grow;
+mod headers;
 mod pattern;
 mod positions;
 mod start;
@@ -26,6 +27,8 @@ use crate::verdict::RuleRef;
 use compile::Compiler;
 use condition::{Conditions, Failed};
 use headers::Ruled;
+
+pub use effort::{Effort, STEPS_MAX};
 
 pub(crate) use headers::{Names, header_holds, is_removed, values};
 pub(crate) use pattern::Patterns;
@@ -117,52 +120,59 @@ impl HttpRules {
     }
 
     /// The first rule (in the order given) that matches; where backends may read other fields, one must match as well.
-    pub fn matching(&self, request: &Request<'_>) -> Option<&RuleRef> {
-        let first = self.matching_as(request, Names::Exact)?;
+    /// None does where `effort` runs out before.
+    pub fn matching(&self, request: &Request<'_>, effort: &Effort) -> Option<&RuleRef> {
+        let first = self.matching_as(request, Names::Exact, effort)?;
         if self.headers.are_disguised(request) {
-            let _as_folded = self.matching_as(request, Names::Folded)?;
+            let _as_folded = self.matching_as(request, Names::Folded, effort)?;
         }
         Some(first)
     }
 
-    fn matching_as(&self, request: &Request<'_>, names: Names) -> Option<&RuleRef> {
+    fn matching_as(&self, request: &Request<'_>, names: Names, effort: &Effort) -> Option<&RuleRef> {
         let mut best = Candidate::NONE;
         let mut accept = |rule: Candidate| {
             rule.is_certain()
-                || self.conditions(rule).is_some_and(|conditions| conditions.hold(request, names))
+                || self.conditions(rule).is_some_and(|conditions| conditions.hold(request, names, effort))
         };
         if let Some(own) = self.own(request.method) {
-            own.search(request.target, &mut best, &mut accept);
+            own.search(request.target, &mut best, effort, &mut accept);
         }
-        self.any.search(request.target, &mut best, &mut accept);
+        self.any.search(request.target, &mut best, effort, &mut accept);
         self.rules.get(best.rule())
     }
 
     /// The rule that came nearest (most conditions met), and the condition that failed: `method`, `path`, `host`, `headers`.
     ///
     /// It is looked for among the rules whose path matches, then among those that share the longest literal start with
-    /// the path: a denial may not cost more than its path's length.
-    pub fn nearest(&self, request: &Request<'_>) -> Option<(&RuleRef, &'static str)> {
-        self.nearest_match(request).map(|nearest| (nearest.rule, nearest.failed))
+    /// the path, and no further than `effort` goes: a denial may not cost more than a match.
+    pub fn nearest(&self, request: &Request<'_>, effort: &Effort) -> Option<(&RuleRef, &'static str)> {
+        self.nearest_match(request, effort).map(|nearest| (nearest.rule, nearest.failed))
     }
 
-    pub(crate) fn nearest_match(&self, request: &Request<'_>) -> Option<Nearest<'_>> {
-        let is_allowed = || self.matching_as(request, Names::Exact).is_some();
+    pub(crate) fn nearest_match(&self, request: &Request<'_>, effort: &Effort) -> Option<Nearest<'_>> {
+        let is_allowed = || self.matching_as(request, Names::Exact, effort).is_some();
         let names =
             if self.headers.are_disguised(request) && is_allowed() { Names::Folded } else { Names::Exact };
-        let (rule, failed) = self.path_matches(request, names).or_else(|| self.path_begins(request))?;
+        let on_path = if effort.is_over() { None } else { self.path_matches(request, names, effort) };
+        let (rule, failed) = on_path.or_else(|| self.path_begins(request))?;
         let (rule, matches) = (self.rules.get(rule.rule())?, self.matches.get(rule.rule())?);
         Some(Nearest { rule, matches, failed, names })
     }
 
     /// Among the rules whose path matches, the one with the fewest failed conditions.
-    fn path_matches(&self, request: &Request<'_>, names: Names) -> Option<(Candidate, &'static str)> {
+    fn path_matches(
+        &self,
+        request: &Request<'_>,
+        names: Names,
+        effort: &Effort,
+    ) -> Option<(Candidate, &'static str)> {
         let mut nearest: Option<(usize, Candidate, &'static str)> = None;
         for (method, trie) in self.tries() {
             let foreign = method.is_some_and(|method| method != request.method);
             let mut weigh = |rule: Candidate| {
                 let Failed { count, first } =
-                    Conditions::failed(self.conditions(rule), request, names, foreign);
+                    Conditions::failed(self.conditions(rule), request, names, effort, foreign);
                 if let Some(first) = first
                     && nearest.is_none_or(|(least, lowest, _)| (count, rule) < (least, lowest))
                 {
@@ -170,7 +180,7 @@ impl HttpRules {
                 }
                 false
             };
-            trie.search(request.target, &mut Candidate::NONE.clone(), &mut weigh);
+            trie.search(request.target, &mut Candidate::NONE.clone(), effort, &mut weigh);
         }
         nearest.map(|(_, rule, failed)| (rule, failed))
     }

@@ -3,6 +3,7 @@
 //! A table where it stays small, else a set of positions; where that does not do either, an automaton that builds its
 //! states as it meets them. All look at each byte once; none allocates once warm.
 
+use super::effort::Effort;
 use super::positions::Positions;
 use super::start::words;
 use crate::pattern::PATTERN_NFA_BYTES_MAX;
@@ -64,6 +65,16 @@ impl Automaton {
                 }
             }
             Self::Table(table) => table_matches(table, bytes, from, each).unwrap_or_default(),
+        }
+    }
+
+    /// What a byte costs, where one of a table costs 1.
+    fn weight(&self) -> usize {
+        match self {
+            // A path can make each byte lead to a new state, which is made from all of those of the pattern.
+            Self::Lazy(lazy) => lazy.dfa.get_nfa().states().len(),
+            Self::Positions(positions) => positions.weight(),
+            Self::Table(_) => 1,
         }
     }
 
@@ -181,6 +192,10 @@ impl Group {
         &self.failed
     }
 
+    pub(super) fn weight(&self) -> usize {
+        self.parts.iter().map(Part::weight).sum()
+    }
+
     /// Whether any of its patterns matches `bytes[from..]` as a whole.
     pub(super) fn is_match(&self, bytes: &[u8], from: usize) -> bool {
         let mut found = false;
@@ -192,6 +207,10 @@ impl Group {
 }
 
 impl Part {
+    pub(super) fn weight(&self) -> usize {
+        self.automaton.weight()
+    }
+
     pub(super) fn patterns(&self) -> &[usize] {
         &self.patterns
     }
@@ -335,9 +354,9 @@ pub(super) enum Matcher {
 }
 
 impl Matcher {
-    pub(super) fn matches(&self, value: &[u8]) -> bool {
+    pub(super) fn matches(&self, value: &[u8], effort: &Effort) -> bool {
         match self {
-            Self::Group(group) => group.is_match(value, 0),
+            Self::Group(group) => effort.spend(value.len(), group.weight()) && group.is_match(value, 0),
             Self::Words(words) => words.iter().any(|word| word == value),
         }
     }

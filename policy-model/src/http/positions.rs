@@ -69,6 +69,15 @@ impl Positions {
         sets.get(index * self.words..).and_then(|sets| sets.get(..self.words)).unwrap_or_default()
     }
 
+    /// What a byte costs at most, where one of a table costs 1: every word, and what comes behind each position
+    /// that does not just step.
+    pub(super) fn weight(&self) -> usize {
+        let positions = self.follows.len() / self.words;
+        let ones: u32 = self.steps.iter().map(|word| word.count_ones()).sum();
+        let jumps = positions - usize::try_from(ones).unwrap_or(0).min(positions);
+        2 + self.words + jumps * (4 + self.words) / 8
+    }
+
     pub(super) fn matches(&self, bytes: &[u8]) -> bool {
         let mut accepts = self.start_accepts;
         let mut active = self.start;

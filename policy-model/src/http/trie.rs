@@ -6,6 +6,7 @@
 //!
 //! INVARIANT: the rules of every list ascend, so the first candidate that is accepted ends its list.
 
+use super::effort::Effort;
 use super::pattern::Group;
 use super::place;
 use std::cmp::Reverse;
@@ -143,10 +144,11 @@ impl Trie {
         &self,
         path: &[u8],
         best: &mut Candidate,
+        effort: &Effort,
         accept: &mut impl FnMut(Candidate) -> bool,
     ) {
         let line_from = if self.has_lines { line_from(path) } else { 0 };
-        let mut search = Search { trie: self, path, at: 0, line_from, best, accept };
+        let mut search = Search { trie: self, path, at: 0, line_from, best, effort, accept };
         let mut next = Some(&self.root);
         while let Some(node) = next {
             if node.first >= *search.best {
@@ -299,6 +301,7 @@ struct Search<'a, F> {
     /// From here on the path has no line feed.
     line_from: usize,
     best: &'a mut Candidate,
+    effort: &'a Effort,
     accept: &'a mut F,
 }
 
@@ -321,7 +324,8 @@ impl<F: FnMut(Candidate) -> bool> Search<'_, F> {
             Behind::Line | Behind::Nothing => {}
             Behind::Pattern(group) => {
                 let group = self.trie.groups.get(place(group));
-                if group.is_some_and(|group| group.is_match(self.path, self.at)) {
+                let afforded = group.filter(|group| self.afford(group.weight()));
+                if afforded.is_some_and(|group| group.is_match(self.path, self.at)) {
                     self.offer(end.rules);
                 }
             }
@@ -334,7 +338,7 @@ impl<F: FnMut(Candidate) -> bool> Search<'_, F> {
         let parts = self.trie.groups.get(place(group)).into_iter().flat_map(|group| group.parts());
         for part in parts {
             let first = part.patterns().first().and_then(|pattern| members.get(*pattern));
-            if first.is_none_or(|first| first.first >= *self.best) {
+            if first.is_none_or(|first| first.first >= *self.best) || !self.afford(part.weight()) {
                 return;
             }
             let (path, at) = (self.path, self.at);
@@ -342,6 +346,10 @@ impl<F: FnMut(Candidate) -> bool> Search<'_, F> {
                 members.get(pattern).into_iter().for_each(|rules| self.offer(*rules));
             });
         }
+    }
+
+    fn afford(&self, weight: usize) -> bool {
+        self.effort.spend(self.path.len() - self.at, weight)
     }
 
     fn offer(&mut self, rules: Candidates) {

@@ -108,6 +108,7 @@ fn answer(reason: Reason) -> Option<Answer> {
         Reason::DenyRule
         | Reason::NoHttpRule
         | Reason::NoRule
+        | Reason::TooCostly
         | Reason::Unjudgeable
         | Reason::UnknownPeer
         | Reason::UpgradeRefused => Answer::AccessDenied,

@@ -155,6 +155,8 @@ reasons! {
     SwallowTimeout => "swallow_timeout",
     /// The rest of a denied request is larger than `swallow_bytes`.
     SwallowTooLarge => "swallow_too_large",
+    /// Judging the request by all patterns that it leads to would take more steps than a request may.
+    TooCostly => "too_costly",
     /// More fields than `header_fields`.
     TooManyFields => "too_many_fields",
     /// The path can be read in more ways than are judged.
@@ -195,6 +197,7 @@ impl From<DenyReason> for Reason {
             DenyReason::DenyRule => Self::DenyRule,
             DenyReason::NoHttpRule => Self::NoHttpRule,
             DenyReason::NoRule => Self::NoRule,
+            DenyReason::TooCostly => Self::TooCostly,
             DenyReason::Unjudgeable => Self::Unjudgeable,
             DenyReason::UnknownPeer => Self::UnknownPeer,
         }

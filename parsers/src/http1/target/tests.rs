@@ -303,10 +303,18 @@ fn readings_beyond_their_bound() {
 
 #[test]
 fn bytes_at_their_bound() {
-    // The second reading is shorter by one.
-    let target = |len: usize| format!("//{}", "a".repeat(len - 1));
-    assert_eq!(readings_of(&target(Readings::BYTES_MAX)).unwrap().len(), 2);
-    assert_eq!(readings_of(&target(Readings::BYTES_MAX + 1)), Err(TargetError::TooManyReadings));
+    // Two readings beside the first: shorter by 1, and by 1 and the segment that is taken back.
+    let target = |len: usize| format!("//a/../{}", "a".repeat(len - 7));
+    let others = |len: usize| {
+        let readings = readings_of(&target(len)).unwrap();
+        readings[1..].iter().map(String::len).sum::<usize>()
+    };
+    let most = (10..Readings::BYTES_MAX).take_while(|len| readings_of(&target(*len)).is_ok()).last().unwrap();
+    assert!((Readings::BYTES_MAX - 2..=Readings::BYTES_MAX).contains(&others(most)), "{most}");
+    assert_eq!(readings_of(&target(most + 1)), Err(TargetError::TooManyReadings));
+    // One as long as the first is always looked at.
+    let long = format!("//{}", "a".repeat(100_000));
+    assert_eq!(readings_of(&long).unwrap().len(), 2);
 }
 
 #[test]

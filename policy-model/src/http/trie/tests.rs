@@ -135,6 +135,8 @@ fn trie(rules: &[Rule]) -> Trie {
 
 fn found(trie: &Trie, path: &[u8], refused: u64) -> Option<usize> {
     let mut best = Candidate::NONE;
-    trie.search(path, &mut best, &mut |rule| rule.is_certain() || !is_refused(rule.rule(), refused));
+    trie.search(path, &mut best, &Effort::default(), &mut |rule| {
+        rule.is_certain() || !is_refused(rule.rule(), refused)
+    });
     (best != Candidate::NONE).then(|| best.rule())
 }

@@ -8,7 +8,7 @@ use crate::parse::Judged;
 use crate::resolve;
 use crate::rule::*;
 use crate::selector::{Requirement, Selector, SelectorKey};
-use crate::snapshot::{Admission, Flow, Snapshot};
+use crate::snapshot::{Admission, Efforts, Flow, Snapshot};
 use crate::verdict::Verdict;
 use core::net::IpAddr;
 use std::collections::BTreeMap;
@@ -43,14 +43,14 @@ pub(crate) fn check(snapshot: &Snapshot, from: &str, to: &str, port: u16, expect
 #[track_caller]
 pub(crate) fn check_http(snapshot: &Snapshot, from: &str, method: &str, target: &str, expect: &str) {
     let connection = snapshot.connection(&flow(from, DEATHSTAR, 80));
-    let (_, verdict) = connection.http(&request(method, target));
+    let (_, verdict) = connection.http(&request(method, target), &Efforts::default());
     assert_eq!(verdict_text(&verdict), expect, "{method} {target}");
 }
 
 #[track_caller]
 pub(crate) fn check_direction(snapshot: &Snapshot, method: &str, target: &str, expect: &str) {
     let connection = snapshot.connection(&flow(TIEFIGHTER, DEATHSTAR, 80));
-    let (direction, verdict) = connection.http(&request(method, target));
+    let (direction, verdict) = connection.http(&request(method, target), &Efforts::default());
     assert_eq!(format!("{direction:?} {}", verdict_text(&verdict)), expect, "{method} {target}");
 }
 

@@ -158,9 +158,12 @@ fn answer(verdict: &PortVerdict) -> Answer {
     };
     match &**rules {
         PortRules::Unjudgeable(_) => Answer::Unjudgeable,
-        PortRules::Http(rules) => {
-            Answer::Http(PATHS.iter().map(|path| rules.matching(&request("GET", path)).is_some()).collect())
-        }
+        PortRules::Http(rules) => Answer::Http(
+            PATHS
+                .iter()
+                .map(|path| rules.matching(&request("GET", path), &crate::http::Effort::default()).is_some())
+                .collect(),
+        ),
     }
 }
 

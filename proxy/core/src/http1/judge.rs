@@ -5,7 +5,7 @@ use crate::link::Link;
 use crate::reason::Reason;
 use parsers::http1::head;
 use policy_model::http::{Headers, Request};
-use policy_model::snapshot::{Admission, Direction};
+use policy_model::snapshot::{Admission, Direction, Efforts};
 use policy_model::{Denial, Permit, Verdict};
 
 /// What is to become of a request.
@@ -36,6 +36,7 @@ fn inspect(request: &head::Request<'_>, link: &mut Link, cx: &mut Cx<'_>) -> Jud
     }
     let policy = link.policy(cx.snapshot);
     let fields = Fields(request);
+    let efforts = Efforts::default();
     let mut allowed = None;
     for target in cx.scratch.readings.iter() {
         let question = Request {
@@ -44,7 +45,7 @@ fn inspect(request: &head::Request<'_>, link: &mut Link, cx: &mut Cx<'_>) -> Jud
             host: request.host.as_bytes(),
             headers: &fields,
         };
-        match policy.http(&question) {
+        match policy.http(&question, &efforts) {
             (direction, Verdict::Deny(denial)) => return Judged::Deny(direction, denial),
             // The first reading is the normal form: its rule is the one to name.
             (direction, Verdict::Allow(permit)) => allowed = allowed.or(Some((direction, permit))),

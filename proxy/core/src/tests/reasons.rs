@@ -90,6 +90,10 @@ fn case(reason: Reason) -> Option<(Setting, Vec<Do>)> {
             let put = "PUT /no HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n";
             (limits(Limits { swallow_bytes_max: 0, ..LIMITS }), vec![c(put)])
         }
+        Reason::TooCostly => {
+            let path = format!("/{}", "a".repeat(4096));
+            (policy(Policy::Heavy), vec![c(&format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"))])
+        }
         Reason::TooManyFields => (http(Http { fields_max: 0, ..LIMITS.http }), vec![c(GET)]),
         Reason::TooManyReadings => target(&"/%2f%5c;a//..".repeat(20)),
         Reason::TooManyTrailers => {

@@ -74,9 +74,11 @@ pub(crate) enum Policy {
     Egress,
     /// `/ok...`, but only with a field `upgrade`.
     Upgrade,
+    /// A pattern that costs much by the byte.
+    Heavy,
 }
 
-const POLICIES: [Policy; 10] = [
+const POLICIES: [Policy; 11] = [
     Policy::Absent,
     Policy::L4,
     Policy::Ok,
@@ -87,6 +89,7 @@ const POLICIES: [Policy; 10] = [
     Policy::Unjudgeable,
     Policy::Egress,
     Policy::Upgrade,
+    Policy::Heavy,
 ];
 
 /// How a script runs, apart from what happens in it.
@@ -280,6 +283,7 @@ fn object(policy: Policy) -> Option<rule::Policy> {
         Policy::Token => {
             allows("tiefighter", http("ingress[0]", HttpMatch { headers: vec![token], ..path("/ok.*") }))
         }
+        Policy::Heavy => allows("tiefighter", http("ingress[0]", path("/(a|b)*a(a|b){20}x"))),
         Policy::Unjudgeable => allows("tiefighter", L7::Unjudgeable),
         Policy::Upgrade => {
             let upgrade = HeaderMatch { name: "upgrade".into(), value: None };

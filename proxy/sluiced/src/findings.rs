@@ -159,7 +159,7 @@ fn of_missing_interface(name: &str) -> Finding {
         subject: name.into(),
         line: 0,
         field: "endpoint.interface".into(),
-        message: format!("there is no interface `{name}`: nothing is enforced for its endpoint"),
+        message: format!("there is no interface `{name}` to enforce its endpoint's policy on"),
         fix: "create it, or correct the node file; it is taken up when it appears".into(),
     }
 }

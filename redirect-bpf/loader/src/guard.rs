@@ -135,6 +135,10 @@ impl Guard {
         hooked: &BTreeSet<u32>,
         planned: &BTreeSet<Box<str>>,
     ) -> Result<(), Error> {
+        // On a kernel that can't there is nobody to tell.
+        if self.programs.as_ref().is_err_and(|error| matches!(error, Error::GuardUnsupported(_))) {
+            return Ok(());
+        }
         let wanted = kinds(&interfaces::list()?, hooked, planned);
         let gone: Vec<u32> =
             self.known.keys().filter(|ifindex| !wanted.contains_key(ifindex)).copied().collect();

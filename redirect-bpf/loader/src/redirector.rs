@@ -333,7 +333,7 @@ impl Redirector {
             let ifindex = self.interfaces.index(interface);
             if ifindex == 0 {
                 if !self.missing.contains(interface) {
-                    tracing::warn!(%interface, "no such interface: nothing is enforced for its endpoint until it is there");
+                    tracing::warn!(%interface, "no such interface: its endpoint has no programs until it is there");
                 }
                 let _new = missing.insert(interface.clone());
             } else if self.attached.get(interface) != Some(&ifindex)

@@ -2,7 +2,7 @@
 //!
 //! Paths and shapes are those of [`proxy_core::api`].
 
-use crate::door::{self, Bounds};
+use crate::door::{self, Bounds, Crowded, Source};
 use crate::findings::Findings;
 use crate::flows::{FlowFilter, SUBSCRIBERS_MAX};
 use crate::history::{self, Question};
@@ -66,13 +66,15 @@ pub(crate) async fn serve(listener: UnixListener, admin: Arc<Admin>) {
         .fallback(unknown_path)
         .with_state(admin);
     // Who follows flows stays as long as it likes.
-    door::serve(listener, router, Bounds { connections_max: CLIENTS_MAX, lifetime_max: Duration::MAX }).await;
+    let bounds = Bounds { connections_max: CLIENTS_MAX, lifetime_max: Duration::MAX, crowded: Crowded::Wait };
+    door::serve(listener, |_| Source::LOCAL, router, bounds).await;
 }
 
 pub(crate) async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>) {
     let router = Router::new().route("/metrics", get(scrape)).with_state(metrics);
-    let bounds = Bounds { connections_max: SCRAPERS_MAX, lifetime_max: SCRAPE_MAX };
-    door::serve(listener, router, bounds).await;
+    let bounds =
+        Bounds { connections_max: SCRAPERS_MAX, lifetime_max: SCRAPE_MAX, crowded: Crowded::Replace };
+    door::serve(listener, |address| Source::of(address.ip()), router, bounds).await;
 }
 
 async fn scrape(State(metrics): State<Arc<Metrics>>) -> Response {

@@ -166,6 +166,7 @@ fn answer(reason: Reason) -> Option<Answer> {
         | Reason::ConnectionLimit
         | Reason::ConnectionReclaimed
         | Reason::Draining
+        | Reason::InternalError
         | Reason::ProtocolMismatch
         | Reason::RedirectRequired
         | Reason::Revoked

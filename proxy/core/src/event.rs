@@ -40,6 +40,8 @@ pub enum Dialled {
 pub enum Ending {
     /// The task was dropped, or the daemon's drain ran out.
     Draining,
+    /// A bug of ours: what the session knows may not be whole.
+    Failed,
     /// Another opener needs its place.
     Reclaimed,
 }

@@ -13,6 +13,7 @@
 //! | `sleep N` | after N ns, `awake` goes back to the sender |
 //! | `bye` | both sides are told the end |
 //! | `abort` | both sides are reset |
+//! | `panic` | a bug |
 
 use crate::cx::Cx;
 use crate::event::{Dialled, End, Side};
@@ -34,6 +35,11 @@ pub(crate) struct Line {
     over: bool,
 }
 
+#[expect(clippy::panic, reason = "a bug, for tests of what survives one")]
+fn fail() {
+    panic!("as the line asked for");
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Dial {
     #[default]
@@ -49,6 +55,7 @@ enum Command<'a> {
     Bye,
     Drop(u64),
     Insert,
+    Panic,
     Pass(u64),
     Plain(&'a str),
     Sleep(u64),
@@ -64,6 +71,7 @@ impl<'a> Command<'a> {
             ("bye", _) => Self::Bye,
             ("drop", Ok(bytes)) => Self::Drop(bytes),
             ("insert", _) => Self::Insert,
+            ("panic", _) => Self::Panic,
             ("pass", Ok(bytes)) => Self::Pass(bytes),
             ("sleep", Ok(ns)) => Self::Sleep(ns),
             (_, _) => Self::Plain(line),
@@ -131,6 +139,7 @@ impl Line {
                 send(from.other(), b"inserted\n", cx);
                 self.forward(from, line, cx);
             }
+            Command::Panic => fail(),
             Command::Pass(bytes) => {
                 let (here, later) = split(*bytes, input_end - line.end);
                 self.forward(from, line.start..line.end + here, cx);

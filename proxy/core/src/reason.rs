@@ -109,6 +109,8 @@ reasons! {
     HeadTooLarge => "head_too_large",
     /// The authority of an absolute-form target is not what Host says.
     HostMismatch => "host_mismatch",
+    /// A bug of ours ended the connection; the log tells where.
+    InternalError => "internal_error",
     /// An empty line stands where a message should begin.
     LeadingEmptyLine => "leading_empty_line",
     /// A message has both content-length and transfer-encoding.
@@ -278,6 +280,7 @@ impl Reason {
     pub fn of_ending(why: Ending) -> Self {
         match why {
             Ending::Draining => Self::Draining,
+            Ending::Failed => Self::InternalError,
             Ending::Reclaimed => Self::ConnectionReclaimed,
         }
     }

@@ -13,6 +13,7 @@ use proxy_core::record::{ClientAddr, OrigDst, Upstream};
 use proxy_core::shares::Full;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -97,7 +98,11 @@ async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, target: T
         match listener.accept().await {
             Ok((stream, client)) => {
                 failing = false;
-                admit(&worker, stream, client, target, own);
+                // As in the pump: a bug that one connection meets here must not end the acceptance of others.
+                let admitting = AssertUnwindSafe(|| admit(&worker, stream, client, target, own));
+                if catch_unwind(admitting).is_err() {
+                    worker.counters.events.connection_failed.add(1);
+                }
             }
             Err(error) if is_of_the_peer(&error) => {}
             Err(error) => {

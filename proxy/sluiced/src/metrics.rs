@@ -52,6 +52,8 @@ pub(crate) struct Counters {
 pub(crate) struct Events {
     /// `accept` failed: no descriptors or no memory.
     pub(crate) accept_failed: Total,
+    /// A bug of ours ended a connection.
+    pub(crate) connection_failed: Total,
     /// A connection was reset because the node holds as many as it may.
     pub(crate) connection_limit: Total,
     /// A connection was reset because another opener needed its place.
@@ -69,9 +71,10 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    fn all(&self) -> [(&'static str, u64); 8] {
+    fn all(&self) -> [(&'static str, u64); 9] {
         [
             ("accept_failed", self.accept_failed.value()),
+            ("connection_failed", self.connection_failed.value()),
             ("connection_limit", self.connection_limit.value()),
             ("connection_reclaimed", self.connection_reclaimed.value()),
             ("not_redirected", self.not_redirected.value()),

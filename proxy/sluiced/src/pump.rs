@@ -10,7 +10,9 @@
 //!
 //! INVARIANT: a side is not read while bytes wait for the other one: memory is bounded by one buffer a direction.
 //! INVARIANT: the registry entry is left, and the record made, also when the future is dropped.
+//! INVARIANT: a panic ends this connection alone.
 
+mod ending;
 mod half;
 mod steps;
 mod timer;
@@ -26,10 +28,10 @@ use proxy_core::record::{ClientAddr, Now, OrigDst, Upstream};
 use proxy_core::session::{Cx, Dialled, End, Ending};
 use proxy_core::{Reason, Session, Side};
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use steps::Farewell;
 use timer::Timer;
 
 /// The future of one connection.
@@ -136,51 +138,41 @@ impl Future for Pump {
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let worker = &*this.worker;
-        let hung_up = worker.connections.borrow_mut().waker(this.key, task.waker());
-        this.place.waker(task.waker());
+        catch_unwind(AssertUnwindSafe(|| this.look(task))).unwrap_or_else(|_panic| {
+            this.fail();
+            Poll::Ready(())
+        })
+    }
+}
+
+impl Pump {
+    fn look(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        let worker = &*self.worker;
+        let hung_up = worker.connections.borrow_mut().waker(self.key, task.waker());
+        self.place.waker(task.waker());
         let snapshot = worker.shared.snapshot.load();
         let mut env = Env {
             worker,
-            key: this.key,
-            place: &this.place,
+            key: self.key,
+            place: &self.place,
             hung_up,
             hot: &mut worker.hot.borrow_mut(),
             snapshot: &snapshot,
             now: worker.shared.clock.now(),
             task,
         };
-        if this.place.is_reclaimed() {
-            this.connection.give_place_back(&mut env);
+        if self.place.is_reclaimed() {
+            worker.counters.events.connection_reclaimed.add(1);
+            self.connection.end(worker, env.hot, Ending::Reclaimed);
             return Poll::Ready(());
         }
-        let judged = this.connection.judged;
-        let poll = this.connection.poll(&mut env);
-        if judged != this.connection.judged {
-            worker.connections.borrow_mut().judged(this.key, this.connection.judged);
+        let judged = self.connection.judged;
+        let poll = self.connection.poll(&mut env);
+        if judged != self.connection.judged {
+            worker.connections.borrow_mut().judged(self.key, self.connection.judged);
             worker.report();
         }
         poll
-    }
-}
-
-impl Drop for Pump {
-    fn drop(&mut self) {
-        let worker = &*self.worker;
-        if let Some(session) = &mut self.connection.session
-            && let Ok(mut hot) = worker.hot.try_borrow_mut()
-        {
-            let (hot, snapshot) = (&mut *hot, worker.shared.snapshot.load());
-            let at_rest = session.is_at_rest();
-            session.end(Ending::Draining, &mut hot.cx(&snapshot, worker.shared.clock.now()));
-            // A connection at rest is closed rather than reset: its client asks again on another one.
-            if steps::record_all(worker, hot) == Farewell::Reset && !at_rest {
-                self.connection.reset();
-            }
-        }
-        worker.connections.borrow_mut().leave(self.key);
-        worker.shared.live.leave(&self.place);
-        worker.report();
     }
 }
 
@@ -191,22 +183,6 @@ impl Hot {
 }
 
 impl Connection {
-    /// Ends at once, for another opener.
-    fn give_place_back(&mut self, env: &mut Env<'_, '_>) {
-        env.worker.counters.events.connection_reclaimed.add(1);
-        match (&mut self.session, &self.ends) {
-            (Some(session), _) => {
-                session.end(Ending::Reclaimed, &mut env.cx());
-                let _reset_anyway = steps::record_all(env.worker, env.hot);
-            }
-            (None, Some(ends)) => {
-                env.worker.refuse(env.hot, ends, Reason::ConnectionReclaimed, env.snapshot, env.now);
-            }
-            (None, None) => {}
-        }
-        self.reset();
-    }
-
     fn poll(&mut self, env: &mut Env<'_, '_>) -> Poll<()> {
         (self.from_client.parked, self.from_server.parked) = (false, false);
         for _ in 0..TURNS_MAX {
@@ -506,19 +482,6 @@ impl Connection {
             self.reset();
         }
         Turn::Over
-    }
-
-    fn reset(&mut self) {
-        self.client.take().into_iter().for_each(Transport::reset);
-        self.reset_server();
-    }
-
-    fn reset_server(&mut self) {
-        if let Server::Open(transport) | Server::Dialling(transport) =
-            std::mem::replace(&mut self.server, Server::Closed)
-        {
-            transport.reset();
-        }
     }
 }
 

@@ -118,6 +118,14 @@ impl Worker {
 }
 
 impl Hot {
+    /// Makes good what a panic may have left half-done: the buffer is away while its bytes are shown.
+    pub(crate) fn mend(&mut self) {
+        if self.buffer.len() != BUFFER_BYTES {
+            self.buffer = vec![0; BUFFER_BYTES].into();
+        }
+        self.scratch = Scratch::default();
+    }
+
     pub(crate) fn queue(&mut self) -> Vec<u8> {
         self.queues.pop().unwrap_or_default()
     }

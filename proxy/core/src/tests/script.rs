@@ -34,6 +34,7 @@ pub(crate) enum Do {
     Sleep(u64),
     /// Published, but the session meets it at a request before it is told.
     Store(Policy),
+    Fail,
     Reclaim,
     Stop,
 }
@@ -157,6 +158,7 @@ pub(crate) fn act(shell: &mut Shell, event: &Do) {
         Do::Publish(policy) => shell.publish(snapshot(*policy)),
         Do::Sleep(ns) => shell.sleeps(*ns),
         Do::Store(policy) => shell.store(snapshot(*policy)),
+        Do::Fail => shell.end(Ending::Failed),
         Do::Reclaim => shell.end(Ending::Reclaimed),
         Do::Stop => shell.stop(),
     }
@@ -215,6 +217,7 @@ fn message(event: &Do) -> Option<(Side, &str)> {
         Do::Dialled(_)
         | Do::Ends(..)
         | Do::Publish(_)
+        | Do::Fail
         | Do::Reclaim
         | Do::Sleep(_)
         | Do::Stop

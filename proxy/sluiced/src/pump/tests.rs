@@ -106,6 +106,42 @@ fn a_dropped_connection_is_recorded_and_cut() {
     });
 }
 
+#[test]
+fn a_panic_ends_one_connection_and_harms_no_other() {
+    run(async |node| {
+        let (mut before, mut server) = node.connect().await;
+        let _pump = node.start(&mut before).await;
+        let mut before_server = server.accept().await;
+        pass(before.stream(), &mut before_server).await;
+
+        let (mut broken, _server) = node.connect().await;
+        let mut pump = node.pump(&mut broken);
+        let ends = **pump.connection.ends.as_ref().unwrap();
+        pump.connection.session = Some(node.line(ends));
+        pump.connection.phase = Phase::Live;
+        let pump = tokio::task::spawn_local(pump);
+        broken.stream().write_all(b"panic\n").await.unwrap();
+        // The task itself has not panicked.
+        pump.await.unwrap();
+        assert_eq!(broken.stream().read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        let record = node.handoff.take().unwrap();
+        assert_eq!((record.outcome, record.reason), (Outcome::Ended, Some(Reason::InternalError)));
+        assert!(node.handoff.take().is_none());
+        assert_eq!(node.counters.events.connection_failed.value(), 1);
+        assert_eq!(node.shared.live.count(), 1);
+
+        // Who was there before, who comes behind, and the next revision.
+        pass(before.stream(), &mut before_server).await;
+        pass(&mut before_server, before.stream()).await;
+        let (mut behind, mut server) = node.connect().await;
+        let _pump = node.start(&mut behind).await;
+        pass(behind.stream(), &mut server.accept().await).await;
+        node.store(2);
+        yield_now().await;
+        assert_eq!(*node.settled.borrow(), 2);
+    });
+}
+
 /// A peer that is not read is reset: both ends are cut at once, not when something is asked again.
 #[track_caller]
 fn check_gone(peer: &str, reason: Reason, script: impl AsyncFn(&mut Client, &mut TcpStream) -> Side) {
@@ -411,6 +447,12 @@ impl Node {
         let opener = Opener::outside(ends.client.0.ip(), ends.destination.0.ip());
         let place = self.shared.live.enter(opener, self.shared.clock.now().mono_ns).unwrap();
         Pump::new(Rc::clone(&self.worker), Transport::accepted(accepted).unwrap(), ends, place)
+    }
+
+    /// A session of the test protocol.
+    fn line(&self, ends: Ends) -> Session {
+        let (hot, snapshot) = (&mut *self.worker.hot.borrow_mut(), self.shared.snapshot.load());
+        Session::open_line(ends.client, ends.destination, &mut hot.cx(&snapshot, self.shared.clock.now()))
     }
 
     /// Returns when the pump was polled for the first time.

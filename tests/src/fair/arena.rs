@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +43,11 @@ pub struct Arena {
     pub node: Node,
     pub daemon: Daemon,
     pub scale: Scale,
+    silent: Vec<Held>,
 }
+
+/// Connections of a server that never answers.
+type Held = Arc<Mutex<VecDeque<TcpStream>>>;
 
 /// Answers HTTP requests. Inspected.
 pub const HTTP: u16 = 80;
@@ -74,10 +79,11 @@ impl Arena {
     pub fn start(scale: Scale) -> Result<Self> {
         raise_descriptor_limit();
         let node = Node::new(&PODS)?;
+        let mut servers = Vec::new();
         for name in ["server", "past"] {
             let pod = &node.pod(name).namespace;
             let _server = Deathstar::start(pod, HTTP)?;
-            silent(pod, SILENT)?;
+            servers.push(silent(pod, SILENT)?);
             let _arrivals = echo::udp(pod, ECHO)?;
         }
         let more = format!(
@@ -86,7 +92,7 @@ impl Arena {
         );
         let daemon = Daemon::start_with(&node, &more)?;
         let _revision = daemon.apply("server.yaml", POLICY)?;
-        Ok(Self { node, daemon, scale })
+        Ok(Self { node, daemon, scale, silent: servers })
     }
 
     pub fn server(&self, way: Way, family: Family, port: u16) -> SocketAddr {
@@ -137,18 +143,29 @@ fn scrape() -> Result<String> {
     Ok(text)
 }
 
-fn silent(pod: &Namespace, port: u16) -> Result<()> {
+fn silent(pod: &Namespace, port: u16) -> Result<Held> {
     let listener = pod.run(move || TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)))??;
+    let held = Held::default();
+    let all = Arc::clone(&held);
     let _detached = std::thread::spawn(move || {
-        let mut held = VecDeque::new();
         for stream in listener.incoming().flatten() {
+            let mut held = all.lock().unwrap_or_else(PoisonError::into_inner);
             held.push_back(stream);
             if held.len() > SILENT_MAX {
                 drop(held.pop_front());
             }
         }
     });
-    Ok(())
+    Ok(held)
+}
+
+impl Drop for Arena {
+    /// The servers' threads outlive it; what they hold must not.
+    fn drop(&mut self) {
+        for held in &self.silent {
+            held.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
 }
 
 /// Attackers and servers are all in this process.

@@ -75,6 +75,12 @@ impl<'a> Victim<'a> {
         Ok(Self { namespace, server, kept })
     }
 
+    /// One that keeps none.
+    pub fn connectionless(arena: &'a Arena, family: Family) -> Self {
+        let server = arena.server(Way::Through, family, HTTP);
+        Self { namespace: arena.victim(), server, kept: Vec::new() }
+    }
+
     /// One connection and request after the other.
     pub fn ask(&mut self, count: usize) -> Result<Asked> {
         let server = self.server;

@@ -2,9 +2,11 @@
 //! contact of others with a pod must succeed.
 
 use crate::device::{Device, Left};
-use crate::fair::arena::HTTP;
+use crate::fair::arena::{Arena, HTTP};
+use crate::fair::victim::Victim;
 use crate::fair::{Assault, Attack};
-use anyhow::Result;
+use crate::pods::Family;
+use anyhow::{Result, ensure};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -14,13 +16,14 @@ pub(super) const ATTACK: Attack = Attack {
     port: HTTP,
     head_start: |scale| scale.actions_max / 50,
     work,
-    check: |_arena, _family| Ok(()),
+    check,
 };
 
 const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const GATEWAY_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// With a pause behind every so many: some thousand in a second, as one sender makes without an effort.
 const BURST: u32 = 20;
+const FIRST_CONTACTS: usize = 10;
 const PAUSE: Duration = Duration::from_millis(4);
 
 fn work(assault: &Assault) -> Result<()> {
@@ -39,6 +42,19 @@ fn work(assault: &Assault) -> Result<()> {
         if number.is_multiple_of(BURST) {
             std::thread::sleep(PAUSE);
         }
+    }
+    Ok(())
+}
+
+/// First contacts: the node forgets both ends' hardware addresses, and must learn them again among the flood.
+fn check(arena: &Arena, family: Family) -> Result<()> {
+    for _ in 0..FIRST_CONTACTS {
+        for pod in ["server", "victim"] {
+            let interface = arena.node.pod(pod).spec.interface();
+            arena.node.namespace.ip(&format!("neigh flush dev {interface}"))?;
+        }
+        let asked = Victim::connectionless(arena, family).ask(1)?;
+        ensure!(asked.lost.is_empty(), "a first contact failed: {}", asked.lost.join(", "));
     }
     Ok(())
 }

@@ -203,6 +203,23 @@ pub struct FragmentValue {
     pub seen_ns: u64,
 }
 
+/// What an endpoint is known by on its link. By ifindex (NEIGHBOURS).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The one link-local address that it may speak from; unspecified: none was heard yet.
+    pub link_local: Address,
+    /// bpf_ktime_get_ns of when that was heard last, within a second.
+    pub heard_ns: u64,
+    /// Its hardware address; zeros: none was heard yet.
+    pub station: [u8; 6],
+    pub pad: [u8; 2],
+}
+
+impl Neighbour {
+    pub const UNKNOWN: Self = Self { link_local: [0; 16], heard_ns: 0, station: [0; 6], pad: [0; 2] };
+}
+
 /// What the ring buffer EVENTS carries.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +301,9 @@ pub mod reason {
     pub const SEGMENTATION: u8 = 17;
     /// It looks like an answer of a flow that nobody has seen opened and that policy denies.
     pub const UNTRACKED_ANSWER: u8 = 18;
-    pub const COUNT: usize = 19;
+    /// ARP or neighbour discovery that is not of an endpoint's own addresses on its own link.
+    pub const FALSE_NEIGHBOUR: u8 = 19;
+    pub const COUNT: usize = 20;
     /// Not a program's: the guard drops what comes from, or goes to, an interface that has none. The last number before the
     /// other counters.
     pub const NO_PROGRAMS: u8 = 31;
@@ -337,6 +356,7 @@ const _: () = assert!(size_of::<Endpoint>() == 48);
 const _: () = assert!(size_of::<IpcacheKey>() == 20);
 const _: () = assert!(size_of::<PolicyKey>() == 8);
 const _: () = assert!(size_of::<PolicyValue>() == 4);
+const _: () = assert!(size_of::<Neighbour>() == 32);
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<FlowState>() == 32);
 const _: () = assert!(size_of::<FragmentKey>() == 40);

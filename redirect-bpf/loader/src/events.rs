@@ -34,6 +34,7 @@ pub struct KernelEvent {
 pub enum DropReason {
     DeferredChecksum,
     ExtensionHeaders,
+    FalseNeighbour,
     FragmentOrphan,
     FragmentRedirected,
     Malformed,
@@ -77,6 +78,7 @@ impl DropReason {
         (reason::SEGMENTATION, Self::Segmentation),
         (reason::UNTRACKED_ANSWER, Self::UntrackedAnswer),
         (reason::NO_PROGRAMS, Self::NoPrograms),
+        (reason::FALSE_NEIGHBOUR, Self::FalseNeighbour),
     ];
 
     /// snake_case, as in records and metrics.
@@ -84,6 +86,7 @@ impl DropReason {
         match self {
             Self::DeferredChecksum => "deferred_checksum",
             Self::ExtensionHeaders => "extension_headers",
+            Self::FalseNeighbour => "false_neighbour",
             Self::FragmentOrphan => "fragment_orphan",
             Self::FragmentRedirected => "fragment_redirected",
             Self::Malformed => "malformed",

@@ -10,7 +10,7 @@ use crate::pod::Raw;
 use crate::tables::{Entries, Installed, InstalledPolicies, Policies, Step, same};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, HashOfMaps, IterableMap, Map, MapData, MapError, PerCpuArray, SockMap};
-use redirect_abi::{Address, Endpoint, IpcacheKey, PolicyKey, PolicyValue, Settings, listener};
+use redirect_abi::{Address, Endpoint, IpcacheKey, Neighbour, PolicyKey, PolicyValue, Settings, listener};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::TcpListener;
@@ -32,6 +32,7 @@ pub(crate) struct Maps {
     addresses: HashMap<MapData, Raw<Address>, Raw<Endpoint>>,
     ipcache: LpmTrie<MapData, Raw<IpcacheKey>, u32>,
     policies: PolicyTable,
+    neighbours: HashMap<MapData, u32, Raw<Neighbour>>,
     settings: Array<MapData, Raw<Settings>>,
     counters: PerCpuArray<MapData, u64>,
     listeners: SockMap<MapData>,
@@ -58,6 +59,7 @@ impl Maps {
             addresses: open(pins, "ADDRESSES")?,
             ipcache: open(pins, "IPCACHE")?,
             policies: open(pins, "POLICIES")?,
+            neighbours: open(pins, "NEIGHBOURS")?,
             settings: open(pins, "SETTINGS")?,
             counters: open(pins, "COUNTERS")?,
             listeners: open(pins, "LISTENERS")?,
@@ -200,6 +202,10 @@ impl Maps {
         }
         let change = difference(&self.entries.endpoints, &wanted.endpoints);
         for (ifindex, endpoint) in change.set {
+            // Another endpoint is known by other addresses.
+            if self.entries.endpoints.get(&ifindex).is_some_and(|previous| previous.id != endpoint.id) {
+                self.forget_neighbour(ifindex)?;
+            }
             self.endpoints.insert(ifindex, Raw(endpoint), 0).map_err(Error::map("write", "ENDPOINTS"))?;
             let _previous = self.entries.endpoints.insert(ifindex, endpoint);
         }
@@ -207,8 +213,14 @@ impl Maps {
             ignoring_absence(self.endpoints.remove(&ifindex))
                 .map_err(Error::map("remove from", "ENDPOINTS"))?;
             let _removed = self.entries.endpoints.remove(&ifindex);
+            // After the endpoint: its programs learn nothing any more.
+            self.forget_neighbour(ifindex)?;
         }
         Ok(())
+    }
+
+    fn forget_neighbour(&mut self, ifindex: u32) -> Result<(), Error> {
+        ignoring_absence(self.neighbours.remove(&ifindex)).map_err(Error::map("remove from", "NEIGHBOURS"))
     }
 
     fn set_ipcache(&mut self, wanted: &Entries) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use crate::error::Error;
 use aya::maps::MapData;
 use redirect_abi::{
     Address, Aggregate, AggregateKey, Endpoint, Event, FlowKey, FlowState, FragmentKey, FragmentValue,
-    IpcacheKey, SCHEMA, Settings,
+    IpcacheKey, Neighbour, SCHEMA, Settings,
 };
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -73,6 +73,7 @@ const MAPS: &[Shape] = &[
     shape("FRAGMENTS", size_of::<FragmentKey>(), size_of::<FragmentValue>()),
     shape("IPCACHE", PREFIX_LENGTH + size_of::<IpcacheKey>(), size_of::<u32>()),
     shape("LISTENERS", size_of::<u32>(), 0),
+    shape("NEIGHBOURS", size_of::<u32>(), size_of::<Neighbour>()),
     shape("POLICIES", size_of::<u32>(), size_of::<u32>()),
     shape("REDIRECTS", size_of::<FlowKey>(), size_of::<u32>()),
     shape("SETTINGS", size_of::<u32>(), size_of::<Settings>()),

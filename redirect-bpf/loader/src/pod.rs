@@ -1,7 +1,8 @@
 //! Lets the types of the ABI be keys and values of aya's maps.
 
 use redirect_abi::{
-    Address, Endpoint, FlowKey, FlowState, IpcacheKey, PolicyKey, PolicyValue, Settings, SocketBuffer,
+    Address, Endpoint, FlowKey, FlowState, IpcacheKey, Neighbour, PolicyKey, PolicyValue, Settings,
+    SocketBuffer,
 };
 
 /// A type of the ABI, byte for byte.
@@ -24,6 +25,7 @@ plain_data!(
     FlowKey,
     FlowState,
     IpcacheKey,
+    Neighbour,
     PolicyKey,
     PolicyValue,
     Settings,

@@ -5,14 +5,12 @@ use redirect_abi::{Endpoint, FlowKey, direction, kind};
 use crate::conntrack;
 use crate::fragments::{self, Ports};
 use crate::icmp;
+use crate::neighbours;
 use crate::packet::{self, Arrival, Bytes, Fragment, Network, Packet, reversed};
 use crate::policy::{self, Ends, Verdict};
 use crate::redirect;
 use crate::tables::Tables;
 use crate::verdict::{Decision, Pass, Reason, Report};
-
-const HAS_IPV4: u32 = 1;
-const HAS_IPV6: u32 = 2;
 
 #[inline(always)]
 pub fn judge(
@@ -29,10 +27,16 @@ pub fn judge(
     report.ifindex = arrival.ifindex;
     report.source_identity = endpoint.identity;
     match packet::parse(frame, arrival, packet)? {
-        Network::Arp => return Ok(Pass::Unmarked),
+        Network::Arp => {
+            neighbours::check_arp(tables, frame, endpoint, packet)?;
+            return Ok(Pass::Unmarked);
+        }
         Network::Ip => {}
     }
-    if is_link_control(endpoint, packet) {
+    if neighbours::is_discovery(packet) {
+        neighbours::check_discovery(tables, frame, endpoint, packet)?;
+    }
+    if is_link_control(tables, endpoint, packet) {
         return Ok(Pass::Unmarked);
     }
     if !owns(endpoint, packet) {
@@ -85,21 +89,17 @@ fn admit(
 }
 
 #[inline(always)]
-fn is_link_control(endpoint: &Endpoint, packet: &Packet) -> bool {
+fn is_link_control(tables: &impl Tables, endpoint: &Endpoint, packet: &Packet) -> bool {
     // Neighbours are not asked in fragments (RFC 6980).
     packet.fragment == Fragment::Whole
         && icmp::is_link_control_of_endpoint(packet)
-        && (owns(endpoint, packet) || icmp::is_link_local_or_unspecified(&packet.flow.source))
+        && neighbours::is_known(tables, endpoint, &packet.flow.source)
 }
 
 /// Whether the source is the endpoint's own address.
 #[inline(always)]
 fn owns(endpoint: &Endpoint, packet: &Packet) -> bool {
-    if packet.is_ipv4() {
-        endpoint.families & HAS_IPV4 != 0 && endpoint.v4 == packet.flow.source
-    } else {
-        endpoint.families & HAS_IPV6 != 0 && endpoint.v6 == packet.flow.source
-    }
+    neighbours::owns(endpoint, &packet.flow.source, packet.is_ipv4())
 }
 
 /// What a packet is to the flows that somebody else began: a reply, or an error about one.

@@ -44,14 +44,9 @@ pub fn is_link_control_of_node(packet: &Packet) -> bool {
         }
 }
 
-/// fe80::/10, and the unspecified address, which a host has before it has another.
+/// fe80::/10.
 #[inline(always)]
-pub fn is_link_local_or_unspecified(address: &[u8; 16]) -> bool {
-    is_link_local(address) || *address == [0; 16]
-}
-
-#[inline(always)]
-fn is_link_local(address: &[u8; 16]) -> bool {
+pub(crate) fn is_link_local(address: &[u8; 16]) -> bool {
     address[0] == 0xfe && address[1] & 0xc0 == 0x80
 }
 

@@ -16,6 +16,7 @@ pub mod aggregate;
 pub mod fragments;
 pub mod icmp;
 pub mod policy;
+pub mod neighbours;
 pub mod adoption;
 pub mod conntrack;
 pub mod redirect;

@@ -8,7 +8,7 @@ use aya_ebpf::macros::btf_map;
 use core::ptr::{self, NonNull};
 use redirect_abi::{
     Address, Aggregate, AggregateKey, Endpoint, Event, FlowKey, FlowState, FragmentKey, FragmentValue,
-    IpcacheKey, PolicyKey, PolicyValue, RedirectKey, Settings, counter,
+    IpcacheKey, Neighbour, PolicyKey, PolicyValue, RedirectKey, Settings, counter,
 };
 use redirect_prog::packet::Packet;
 use redirect_prog::tables::{Full, NoPolicyMap, Tables, Tracked};
@@ -41,6 +41,9 @@ pub(crate) static CONNTRACK: LruHashMap<FlowKey, FlowState, 131_072> = LruHashMa
 pub(crate) static REDIRECTS: LruHashMap<RedirectKey, u32, 65_536> = LruHashMap::new();
 #[btf_map]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, 8_192> = LruHashMap::new();
+/// By ifindex, as ENDPOINTS; the loader removes what is gone.
+#[btf_map]
+pub(crate) static NEIGHBOURS: HashMap<u32, Neighbour, 4_096> = HashMap::new();
 /// By [`redirect_abi::listener`].
 #[btf_map]
 pub(crate) static LISTENERS: SockMap<2> = SockMap::new();
@@ -164,6 +167,18 @@ impl Tables for Maps {
     #[inline(always)]
     fn insert_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Full> {
         FRAGMENTS.insert(key, value, 0).map_err(|_| Full)
+    }
+
+    #[inline(always)]
+    fn neighbour(&self, ifindex: u32) -> Option<Neighbour> {
+        // SAFETY: copied at once. The programs of one interface write here, and one may read what another half wrote: an
+        // address that nobody said is an address that nobody has.
+        unsafe { NEIGHBOURS.get(ifindex) }.copied()
+    }
+
+    #[inline(always)]
+    fn insert_neighbour(&self, ifindex: u32, neighbour: &Neighbour) -> Result<(), Full> {
+        NEIGHBOURS.insert(ifindex, neighbour, 0).map_err(|_| Full)
     }
 
     #[inline(always)]

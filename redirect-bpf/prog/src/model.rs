@@ -5,7 +5,8 @@ pub mod world;
 
 use core::cell::{Cell, OnceCell, RefCell};
 use redirect_abi::{
-    Address, Endpoint, FlowKey, FlowState, FragmentKey, FragmentValue, IpcacheKey, PolicyKey, family,
+    Address, Endpoint, FlowKey, FlowState, FragmentKey, FragmentValue, IpcacheKey, Neighbour, PolicyKey,
+    family,
 };
 use std::collections::BTreeMap;
 use std::vec::Vec;
@@ -35,6 +36,7 @@ pub struct Model {
     entries: Vec<OnceCell<Tracked>>,
     entries_used: Cell<usize>,
     pub fragments: RefCell<BTreeMap<FragmentKey, FragmentValue>>,
+    pub neighbours: RefCell<BTreeMap<u32, Neighbour>>,
     pub redirects: RefCell<BTreeMap<FlowKey, u32>>,
     /// By [`redirect_abi::listener`].
     pub listeners: [bool; 2],
@@ -56,6 +58,7 @@ impl Default for Model {
             entries: core::iter::repeat_with(OnceCell::new).take(FLOWS_MAX).collect(),
             entries_used: Cell::default(),
             fragments: RefCell::default(),
+            neighbours: RefCell::default(),
             redirects: RefCell::default(),
             listeners: [false; 2],
             full: false,
@@ -153,6 +156,16 @@ impl Tables for Model {
     fn insert_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Full> {
         self.room()?;
         let _: Option<FragmentValue> = self.fragments.borrow_mut().insert(*key, *value);
+        Ok(())
+    }
+
+    fn neighbour(&self, ifindex: u32) -> Option<Neighbour> {
+        self.neighbours.borrow().get(&ifindex).copied()
+    }
+
+    fn insert_neighbour(&self, ifindex: u32, neighbour: &Neighbour) -> Result<(), Full> {
+        self.room()?;
+        let _: Option<Neighbour> = self.neighbours.borrow_mut().insert(ifindex, *neighbour);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use core::cell::UnsafeCell;
 use redirect_abi::{
-    Address, Endpoint, FlowKey, FlowState, FragmentKey, FragmentValue, IpcacheKey, PolicyKey,
+    Address, Endpoint, FlowKey, FlowState, FragmentKey, FragmentValue, IpcacheKey, Neighbour, PolicyKey,
 };
 
 /// A map had no room, or would not say.
@@ -29,6 +29,9 @@ pub trait Tables {
     fn remove_flow(&self, key: &FlowKey);
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue>;
     fn insert_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Full>;
+    /// What the endpoint on an interface is known by on its link.
+    fn neighbour(&self, ifindex: u32) -> Option<Neighbour>;
+    fn insert_neighbour(&self, ifindex: u32, neighbour: &Neighbour) -> Result<(), Full>;
     fn has_listener(&self, index: u32) -> bool;
     /// Tells SK_LOOKUP which listener a connection goes to.
     fn insert_redirect(&self, key: &FlowKey, listener: u32) -> Result<(), Full>;

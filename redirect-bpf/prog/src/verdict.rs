@@ -37,6 +37,7 @@ pub enum Reason {
     DeferredChecksum = reason::DEFERRED_CHECKSUM,
     Segmentation = reason::SEGMENTATION,
     UntrackedAnswer = reason::UNTRACKED_ANSWER,
+    FalseNeighbour = reason::FALSE_NEIGHBOUR,
 }
 
 pub type Decision = Result<Pass, Reason>;

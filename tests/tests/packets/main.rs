@@ -3,6 +3,7 @@
 
 mod connections;
 mod errors;
+mod neighbours;
 mod odd;
 mod promises;
 mod raw;

@@ -5,7 +5,8 @@ use std::vec::Vec;
 
 use super::*;
 use crate::model::frames::{
-    Ipv4, Ipv6, TestFrame, ethernet, fragment_header, icmp, icmp_error, icmp_protocol, tcp, udp,
+    Ipv4, Ipv6, STATION, TestFrame, arp, discovery, fragment_header, icmp, icmp_error, icmp_protocol, tcp,
+    udp,
 };
 use crate::model::world::{FAMILIES, Family, Party, World, any, flow, frame, peer, port};
 use crate::packet::{ethertype, mapped, tcp as flag};
@@ -167,21 +168,21 @@ fn frames_that_are_refused_before_policy() {
 #[test]
 fn the_link_needs_no_policy() {
     let world = egress_of_a(&[]);
-    check(
-        &world,
-        A,
-        &TestFrame { ethertype: ethertype::ARP, bytes: ethernet(ethertype::ARP) },
-        Ok(Pass::Unmarked),
-    );
-    // Solicitations and advertisements of neighbours and for routers, under any address that a host may have.
+    check(&world, A, &arp(1, STATION, A.v4(), Host.v4()), Ok(Pass::Unmarked));
+    // Solicitations and advertisements of neighbours and for routers, under the addresses that a host has.
     for message in [133, 135, 136] {
-        for source in [A.v6(), fe80(7), [0; 16]] {
+        for source in [A.v6(), fe80(7)] {
             check_link(&world, source, fe80(1), 255, message, Ok(Pass::Unmarked));
             check_link(&world, source, multicast(), 255, message, Ok(Pass::Unmarked));
         }
     }
+    for message in [133, 135] {
+        check_link(&world, [0; 16], multicast(), 255, message, Ok(Pass::Unmarked));
+    }
     for message in [131, 132, 143] {
-        check_link(&world, fe80(7), multicast(), 1, message, Ok(Pass::Unmarked));
+        for source in [A.v6(), fe80(7), [0; 16]] {
+            check_link(&world, source, multicast(), 1, message, Ok(Pass::Unmarked));
+        }
     }
 }
 
@@ -190,13 +191,16 @@ fn what_only_looks_like_the_link() {
     let world = egress_of_a(&[]);
     // It would be forwarded, or was.
     check_link(&world, A.v6(), B.v6(), 255, 136, Err(Reason::Policy));
-    check_link(&world, A.v6(), fe80(1), 254, 136, Err(Reason::Policy));
+    check_link(&world, A.v6(), fe80(1), 254, 136, Err(Reason::FalseNeighbour));
     check_link(&world, A.v6(), multicast(), 64, 143, Err(Reason::Policy));
     // Only routers say these.
-    for message in [130, 134, 137] {
-        check_link(&world, A.v6(), multicast(), 255, message, Err(Reason::Policy));
-        check_link(&world, fe80(7), multicast(), 255, message, Err(Reason::SpoofedSource));
+    for message in [134, 137] {
+        for source in [A.v6(), fe80(7)] {
+            check_link(&world, source, multicast(), 255, message, Err(Reason::FalseNeighbour));
+        }
     }
+    check_link(&world, A.v6(), multicast(), 1, 130, Err(Reason::Policy));
+    check_link(&world, fe80(7), multicast(), 1, 130, Err(Reason::SpoofedSource));
     check_link(&world, B.v6(), fe80(1), 255, 136, Err(Reason::SpoofedSource));
 }
 
@@ -574,5 +578,5 @@ fn check_link(
     expect: Decision,
 ) {
     let packet = Ipv6 { hop_limit, ..Ipv6::new(source, destination, ICMPV6) };
-    check(world, A, &packet.frame(&icmp(message, 0)), expect);
+    check(world, A, &packet.frame(&discovery(message, A.v6(), &[])), expect);
 }

@@ -127,6 +127,37 @@ pub fn icmp(message: u8, identifier: u16) -> Vec<u8> {
     bytes
 }
 
+/// The hardware address that frames here come from.
+pub const STATION: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// An ARP message: 1 asks, 2 answers.
+pub fn arp(operation: u8, station: [u8; 6], sender: [u8; 4], target: [u8; 4]) -> TestFrame {
+    let mut bytes = ethernet(ethertype::ARP);
+    bytes.extend([0, 1, 8, 0, 6, 4, 0, operation]);
+    bytes.extend(station);
+    bytes.extend(sender);
+    bytes.extend([0; 6]);
+    bytes.extend(target);
+    TestFrame { ethertype: ethertype::ARP, bytes }
+}
+
+/// A message of neighbour discovery about a target, with options.
+pub fn discovery(message: u8, target: [u8; 16], options: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::from([message, 0, 0, 0, 0, 0, 0, 0]);
+    if message == 135 || message == 136 {
+        bytes.extend(target);
+    }
+    bytes.extend(options);
+    bytes
+}
+
+/// The option that names a hardware address: 1 the sender's, 2 the target's.
+pub fn station_option(kind: u8, station: [u8; 6]) -> Vec<u8> {
+    let mut bytes = Vec::from([kind, 1]);
+    bytes.extend(station);
+    bytes
+}
+
 /// An ICMP error that quotes a frame, without its Ethernet header.
 pub fn icmp_error(message: u8, quoted: &TestFrame) -> Vec<u8> {
     let mut bytes = Vec::from([message, 0, 0, 0, 0, 0, 0, 0]);
@@ -155,7 +186,8 @@ fn ports(source: u16, destination: u16) -> Vec<u8> {
 
 /// From one station to another.
 pub fn ethernet(ethertype: u16) -> Vec<u8> {
-    let mut bytes = Vec::from([2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
+    let mut bytes = Vec::from([2, 0, 0, 0, 0, 1]);
+    bytes.extend(STATION);
     bytes.extend(ethertype.to_be_bytes());
     bytes
 }

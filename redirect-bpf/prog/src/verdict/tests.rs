@@ -5,11 +5,13 @@ use redirect_abi::verdict::{ALLOW, REDIRECT};
 use std::vec::Vec;
 
 use super::Reason;
-use crate::model::frames::{Ipv4, Ipv6, TestFrame, fragment_header, tcp as segment, udp};
+use crate::model::frames::{
+    Ipv4, Ipv6, TestFrame, arp, discovery, fragment_header, station_option, tcp as segment, udp,
+};
 use crate::model::world::{FAMILIES, Family, Party, World, any, frame, peer, port};
 use crate::packet::{ethertype, tcp};
 use crate::promises::Promises;
-use crate::protocol::{TCP, UDP};
+use crate::protocol::{ICMPV6, TCP, UDP};
 use Party::{A, B, Host, Outside};
 use Reason as R;
 
@@ -50,7 +52,8 @@ fn after(reason: Reason) -> Option<Reason> {
         R::MapFull => R::DeferredChecksum,
         R::DeferredChecksum => R::Segmentation,
         R::Segmentation => R::UntrackedAnswer,
-        R::UntrackedAnswer => return None,
+        R::UntrackedAnswer => R::FalseNeighbour,
+        R::FalseNeighbour => return None,
     })
 }
 
@@ -111,6 +114,7 @@ fn produce(reason: Reason, family: Family) {
             both(&world, &syn, reason);
         }
         R::DeferredChecksum => promised(&world, &syn, over_the_port(&syn), reason),
+        R::FalseNeighbour => leaving(&world, A, &of_another_station(family), reason),
         R::Segmentation => {
             let fragment = fragment(family, TCP, 0, true);
             promised(&world, &fragment, Promises { segment_bytes: 1000, ..Promises::NONE }, reason);
@@ -154,6 +158,19 @@ fn promised(world: &World, frame: &TestFrame, promises: Promises, reason: Reason
 fn over_the_port(frame: &TestFrame) -> Promises {
     let transport = i32::try_from(frame.bytes.len()).unwrap() - 20;
     Promises { checksum: true, checksum_start: transport - 2, checksum_offset: 4, ..Promises::NONE }
+}
+
+/// A's own address, at a hardware address that is not A's.
+fn of_another_station(family: Family) -> TestFrame {
+    let another = [2, 0, 0, 0, 0, 9];
+    match family {
+        Family::V4 => arp(2, another, A.v4(), Host.v4()),
+        Family::V6 => Ipv6 { hop_limit: 255, ..Ipv6::new(A.v6(), Host.v6(), ICMPV6) }.frame(&discovery(
+            136,
+            A.v6(),
+            &station_option(2, another),
+        )),
+    }
 }
 
 /// The last byte of its TCP header is missing.

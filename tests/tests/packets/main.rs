@@ -5,6 +5,7 @@ mod connections;
 mod errors;
 mod neighbours;
 mod odd;
+mod openers;
 mod promises;
 mod raw;
 mod stage;

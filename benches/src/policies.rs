@@ -146,7 +146,7 @@ fn policy(name: &str, subject: &str, peer: &str, l7: L7) -> Policy {
         labels: std::iter::empty().collect(),
         printed: serde_json::Value::Null,
     };
-    Policy { name: object(name), rules: vec![rule] }
+    Policy::new(object(name), vec![rule])
 }
 
 fn object(name: &str) -> ObjectName {

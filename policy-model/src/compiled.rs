@@ -1,8 +1,9 @@
-//! Compiled HTTP rules by what they were compiled from, so that a list is compiled once and outlives its snapshot.
+//! Compiled HTTP rules by what they were compiled from, so that a list is put together once and outlives its snapshot.
 
-use crate::http::{HttpRules, PatternError, Patterns};
+use crate::automata::Patterns;
+use crate::http::{HttpRules, PatternError, Shelf};
 use crate::ports::PortRules;
-use crate::rule::{HttpMatch, HttpRule};
+use crate::rule::{HttpMatch, HttpRule, Policy};
 use crate::verdict::RuleRef;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +13,8 @@ use std::sync::Arc;
 pub(crate) struct Compiled {
     lists: HashMap<Arc<[Source]>, List>,
     closed: HashMap<RuleRef, Arc<PortRules>>,
-    /// Lists share what they have in common.
+    /// Of all policies. Lists share what they have in common.
+    shelf: Shelf,
     patterns: Patterns,
 }
 
@@ -29,13 +31,27 @@ struct Source {
 }
 
 impl Compiled {
-    /// Empty, but for what may be taken over from `previous`, part by part.
-    pub(crate) fn behind(previous: Option<&Self>) -> Self {
-        let patterns = previous.map(|previous| previous.patterns.in_use()).unwrap_or_default();
-        Self { patterns, ..Self::default() }
+    /// No list yet; the patterns of `policies` compiled, as far as they were not. `before`: the policies of the previous
+    /// snapshot, by name, and what it compiled.
+    pub(crate) fn of(policies: &[Arc<Policy>], before: Option<(&[Arc<Policy>], &Self)>) -> Self {
+        let mut patterns = before.map(|(_, before)| before.patterns.clone()).unwrap_or_default();
+        patterns.forget_unused();
+        let known = |policy: &Policy| {
+            let (policies, compiled) = before?;
+            let place = policies.binary_search_by(|before| before.name.cmp(&policy.name)).ok()?;
+            let same = policies.get(place).is_some_and(|before| **before == *policy);
+            compiled.shelf.get(&policy.name).filter(|_| same)
+        };
+        let mut shelf = Shelf::new();
+        for policy in policies {
+            let known = if policy.automata.is_compiled() { None } else { known(policy) };
+            let automata = known.cloned().unwrap_or_else(|| policy.compiled(&mut patterns));
+            let _new = shelf.insert(policy.name.clone(), automata);
+        }
+        Self { shelf, patterns, ..Self::default() }
     }
 
-    /// Takes `rules` over from `previous`, or compiles them.
+    /// Takes `rules` over from `previous`, or puts them together.
     pub(crate) fn list(&mut self, previous: Option<&Self>, rules: &[(HttpRule, RuleRef)]) -> List {
         let key: Arc<[Source]> =
             rules.iter().filter(|(http, _)| !http.unjudgeable).map(Source::new).collect();
@@ -43,7 +59,7 @@ impl Compiled {
             return list.clone();
         }
         let before = previous.and_then(|previous| previous.lists.get(&key)).cloned();
-        let list = before.unwrap_or_else(|| List::compile(rules, &mut self.patterns));
+        let list = before.unwrap_or_else(|| List::of(rules, &self.shelf));
         let _new = self.lists.insert(key, list.clone());
         list
     }
@@ -62,8 +78,8 @@ impl Source {
 }
 
 impl List {
-    fn compile(rules: &[(HttpRule, RuleRef)], patterns: &mut Patterns) -> Self {
-        let (rules, errors) = HttpRules::compile_with(rules, patterns);
+    fn of(rules: &[(HttpRule, RuleRef)], shelf: &Shelf) -> Self {
+        let (rules, errors) = HttpRules::index(rules, shelf);
         Self { rules: Arc::new(PortRules::Http(rules)), errors: errors.into() }
     }
 }

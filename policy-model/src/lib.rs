@@ -9,6 +9,7 @@ pub mod labels;
 pub mod cidr;
 pub mod selector;
 pub mod pattern;
+pub mod automata;
 pub mod rule;
 pub mod parse;
 pub mod verdict;

@@ -3,6 +3,7 @@
 //! Everything here is already judged: selectors carry their namespace, ports are numbers, entities are expanded.
 //! What could not be judged is present in its closed form (it grants nothing, or covers all it might mean).
 
+use crate::automata::{Automata, Budget, Field, OverBudget, Patterns, Written};
 use crate::cidr::Prefix;
 use crate::labels::LabelSet;
 use crate::selector::Selector;
@@ -28,6 +29,99 @@ pub enum ObjectKind {
 pub struct Policy {
     pub name: ObjectName,
     pub rules: Vec<Rule>,
+    /// The compiled patterns of the rules; without them `resolve` compiles, and takes its time.
+    pub automata: Automata,
+}
+
+impl Policy {
+    /// Not compiled.
+    #[must_use]
+    pub fn new(name: ObjectName, rules: Vec<Rule>) -> Self {
+        Self { name, rules, automata: Automata::default() }
+    }
+
+    /// Compiles the patterns, within the budget that a policy has. What `patterns` knows is not compiled again, and it is told
+    /// what is: the outcome is the same with and without.
+    ///
+    /// # Errors
+    /// The budget does not suffice. It says what for.
+    pub fn compile(&mut self, patterns: &mut Patterns) -> Result<(), Overrun> {
+        self.automata = self.compile_within(Budget::Policy, patterns).map_err(|over| self.overrun(&over))?;
+        Ok(())
+    }
+
+    /// The patterns as compiled, or compiled now, whatever they cost.
+    pub(crate) fn compiled(&self, patterns: &mut Patterns) -> Automata {
+        match self.automata.is_compiled() {
+            true => self.automata.clone(),
+            // Nothing is over what is unlimited.
+            false => self.compile_within(Budget::Unlimited, patterns).unwrap_or_default(),
+        }
+    }
+
+    fn compile_within(&self, budget: Budget, patterns: &mut Patterns) -> Result<Automata, OverBudget> {
+        let rules = self.http_rules().enumerate().filter(|(_, (_, http))| !http.unjudgeable);
+        let written = rules.flat_map(|(place, (_, http))| http.matches.written(place));
+        Automata::compile(written, patterns, budget)
+    }
+
+    fn overrun(&self, over: &OverBudget) -> Overrun {
+        let path = |place: &usize| {
+            self.http_rules().nth(*place).map(|(rule, http)| format!("{}.{}", rule.path, http.path))
+        };
+        Overrun {
+            unit: over.unit,
+            cost: over.cost,
+            limit: over.limit,
+            rules: over.rules.iter().filter_map(path).collect(),
+        }
+    }
+
+    /// The policy with its HTTP rules closed: what they allow is inspected and denied. All else stands.
+    #[must_use]
+    pub fn closed(&self) -> Self {
+        let mut closed = Self::new(self.name.clone(), self.rules.clone());
+        let sections = closed.rules.iter_mut().flat_map(|rule| [&mut rule.ingress, &mut rule.egress]);
+        for entry in sections.flat_map(|section| section.allow.iter_mut().chain(&mut section.deny)) {
+            let Ports::Of(ports) = &mut entry.ports else { continue };
+            for port in ports {
+                if let L7::Http(rules) = &mut port.l7 {
+                    rules.iter_mut().for_each(|rule| rule.unjudgeable = true);
+                }
+            }
+        }
+        closed
+    }
+
+    /// With the rule that each is part of, in order.
+    fn http_rules(&self) -> impl Iterator<Item = (&Rule, &HttpRule)> {
+        self.rules.iter().flat_map(|rule| {
+            let sections = [&rule.ingress, &rule.egress].into_iter();
+            let entries = sections.flat_map(|section| section.allow.iter().chain(&section.deny));
+            let ports = entries.flat_map(|entry| match &entry.ports {
+                Ports::All => &[][..],
+                Ports::Of(ports) => ports,
+            });
+            ports
+                .flat_map(|port| match &port.l7 {
+                    L7::None | L7::Unjudgeable => &[][..],
+                    L7::Http(rules) => rules,
+                })
+                .map(move |http| (rule, http))
+        })
+    }
+}
+
+/// The patterns of a policy cost more than its budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overrun {
+    /// `bytes` of automata, or `states`.
+    pub unit: &'static str,
+    /// Up to where compiling was given up.
+    pub cost: usize,
+    pub limit: usize,
+    /// The rules that cost most, as `spec.ingress[0].toPorts[0].rules.http[2]`; the first of each group that is compiled together.
+    pub rules: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -219,6 +313,16 @@ pub struct HttpMatch {
     pub path: Option<Box<str>>,
     pub host: Option<Box<str>>,
     pub headers: Vec<HeaderMatch>,
+}
+
+impl HttpMatch {
+    /// Its patterns, as those of the rule in this place.
+    pub(crate) fn written(&self, rule: usize) -> impl Iterator<Item = Written<'_>> {
+        let values = self.method.iter().chain(&self.host);
+        let values = values.map(|text| (Field::Value, text));
+        let all = self.path.iter().map(|text| (Field::Path, text)).chain(values);
+        all.map(move |(field, text)| Written { rule, field, text })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,12 +1,11 @@
-//! Rules to their compiled form, one by one: one that fails leaves no trace but its error.
+//! Rules to their index, one by one: one that fails leaves no trace but its error. Their patterns were compiled with their policies.
 
 use super::condition::Conditions;
 use super::grow::Builder;
 use super::headers::Ruled;
-use super::pattern::{self, Matcher, Patterns};
-use super::start::{self, Rest, Start};
 use super::trie::{Candidate, Trie};
-use super::{HttpRules, PatternError};
+use super::{HttpRules, PatternError, Shelf};
+use crate::automata::{Automata, Matcher, Onward, Way, words};
 use crate::pattern::parse;
 use crate::rule::HttpMatch;
 use crate::verdict::RuleRef;
@@ -16,13 +15,13 @@ use std::collections::BTreeMap;
 const METHODS_MAX: usize = 16;
 
 #[derive(Debug)]
-pub(super) struct Compiler<'p> {
+pub(super) struct Compiler<'s> {
+    shelf: &'s Shelf,
     rules: Vec<RuleRef>,
     matches: Vec<HttpMatch>,
     conditions: Vec<Option<Box<Conditions>>>,
     methods: BTreeMap<Vec<u8>, Builder>,
     any: Builder,
-    patterns: &'p mut Patterns,
     errors: Vec<PatternError>,
 }
 
@@ -34,15 +33,15 @@ enum Method {
     Pattern(Matcher),
 }
 
-impl<'p> Compiler<'p> {
-    pub(super) fn new(patterns: &'p mut Patterns) -> Self {
+impl<'s> Compiler<'s> {
+    pub(super) fn new(shelf: &'s Shelf) -> Self {
         Self {
+            shelf,
             rules: Vec::new(),
             matches: Vec::new(),
             conditions: Vec::new(),
             methods: BTreeMap::new(),
             any: Builder::default(),
-            patterns,
             errors: Vec::new(),
         }
     }
@@ -54,9 +53,11 @@ impl<'p> Compiler<'p> {
     }
 
     fn add_or_fail(&mut self, matches: &HttpMatch, rule: &RuleRef) -> Result<(), Fault> {
-        let starts = starts(matches.path.as_deref())?;
-        let method = matches.method.as_deref().map(|text| self.method(text)).transpose()?;
-        let host = matches.host.as_deref().map(|host| self.matcher("host", host)).transpose()?;
+        let uncompiled = Automata::default();
+        let automata = self.shelf.get(&rule.name().object).unwrap_or(&uncompiled);
+        let ways = ways(automata, matches.path.as_deref())?;
+        let method = matches.method.as_deref().map(|text| method(automata, text)).transpose()?;
+        let host = matches.host.as_deref().map(|host| matcher(automata, "host", host)).transpose()?;
         let (methods, method) = match method {
             Some(Method::Literals(methods)) => (Some(methods), None),
             Some(Method::Pattern(method)) => (None, Some(method)),
@@ -70,7 +71,7 @@ impl<'p> Compiler<'p> {
         self.matches.push(matches.clone());
         self.conditions.push(conditions);
         let add = |builder: &mut Builder| {
-            starts.iter().for_each(|start| builder.add(start.clone(), candidate));
+            ways.iter().for_each(|way| builder.add(way.clone(), candidate));
         };
         match methods {
             Some(methods) => methods.into_iter().for_each(|m| add(self.methods.entry(m).or_default())),
@@ -79,50 +80,33 @@ impl<'p> Compiler<'p> {
         Ok(())
     }
 
-    fn method(&mut self, text: &str) -> Result<Method, Fault> {
-        let hir = parse(text).map_err(|message| ("method", message))?;
-        match start::words(&hir, METHODS_MAX) {
-            Some(methods) => Ok(Method::Literals(methods)),
-            None => self.matcher("method", text).map(Method::Pattern),
-        }
-    }
-
-    fn matcher(&mut self, field: &'static str, text: &str) -> Result<Matcher, Fault> {
-        parse(text).and_then(|hir| self.patterns.matcher(&hir)).map_err(|message| (field, message))
-    }
-
-    pub(super) fn finish(mut self) -> (HttpRules, Vec<PatternError>) {
-        let mut failed = Vec::new();
-        let mut finish = |builder: Builder| -> Trie {
-            let (trie, mut failures) = builder.finish(self.patterns);
-            failed.append(&mut failures);
-            trie
+    pub(super) fn finish(self) -> (HttpRules, Vec<PatternError>) {
+        let finish = |(method, builder): (Vec<u8>, Builder)| -> (Box<[u8]>, Trie) {
+            (method.into(), builder.finish())
         };
-        let methods =
-            self.methods.into_iter().map(|(method, builder)| (method.into(), finish(builder))).collect();
-        let any = Box::new(finish(self.any));
-        for (candidate, message) in failed {
-            let rule = self.rules.get(candidate.rule()).cloned();
-            let error = rule.map(|rule| PatternError { rule, field: "path", message });
-            if let Some(error) = error.filter(|error| !self.errors.contains(error)) {
-                self.errors.push(error);
-            }
-        }
+        let methods = self.methods.into_iter().map(finish).collect();
+        let any = Box::new(self.any.finish());
         let headers = Ruled::new(&self.matches);
         let (rules, matches, conditions) = (self.rules.into(), self.matches.into(), self.conditions.into());
         (HttpRules { rules, matches, conditions, methods, any, headers }, self.errors)
     }
 }
 
-/// The ways into a path; each within the limits.
-fn starts(path: Option<&str>) -> Result<Vec<Start>, Fault> {
-    let Some(path) = path else { return Ok(vec![Start { literal: Vec::new(), rest: Rest::Anything }]) };
-    let on_path = |message| ("path", message);
-    let starts = start::starts(&parse(path).map_err(on_path)?);
-    for start in &starts {
-        if let Rest::Pattern(hir) = &start.rest {
-            pattern::check(hir).map_err(on_path)?;
-        }
+fn method(automata: &Automata, text: &str) -> Result<Method, Fault> {
+    let hir = parse(text).map_err(|message| ("method", message))?;
+    match words(&hir, METHODS_MAX) {
+        Some(methods) => Ok(Method::Literals(methods)),
+        None => matcher(automata, "method", text).map(Method::Pattern),
     }
-    Ok(starts)
+}
+
+fn matcher(automata: &Automata, field: &'static str, text: &str) -> Result<Matcher, Fault> {
+    automata.matcher(text).map_err(|message| (field, message))
+}
+
+fn ways(automata: &Automata, path: Option<&str>) -> Result<Vec<Way>, Fault> {
+    match path {
+        None => Ok(vec![Way { literal: Vec::new(), onward: Onward::Anything }]),
+        Some(path) => automata.ways(path).map_err(|message| ("path", message)),
+    }
 }

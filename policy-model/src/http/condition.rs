@@ -3,7 +3,7 @@
 use super::Request;
 use super::effort::Effort;
 use super::headers::{Names, header_holds};
-use super::pattern::Matcher;
+use crate::automata::Matcher;
 use crate::rule::HeaderMatch;
 
 /// All of them must hold.
@@ -56,14 +56,20 @@ impl Conditions {
     }
 
     fn method_holds(&self, request: &Request<'_>, effort: &Effort) -> bool {
-        self.method.as_ref().is_none_or(|method| method.matches(request.method, effort))
+        self.method.as_ref().is_none_or(|method| matches(method, request.method, effort))
     }
 
     fn host_holds(&self, request: &Request<'_>, effort: &Effort) -> bool {
-        self.host.as_ref().is_none_or(|host| host.matches(request.host, effort))
+        self.host.as_ref().is_none_or(|host| matches(host, request.host, effort))
     }
 
     fn headers_hold(&self, request: &Request<'_>, names: Names) -> bool {
         self.headers.iter().all(|header| header_holds(header, request, names))
     }
+}
+
+/// Words are compared at no price; an automaton is run only where that can be afforded.
+fn matches(matcher: &Matcher, value: &[u8], effort: &Effort) -> bool {
+    let weight = matcher.weight();
+    (weight == 0 || effort.spend(value.len(), weight)) && matcher.matches(value)
 }

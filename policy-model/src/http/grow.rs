@@ -1,21 +1,12 @@
 //! Tries from the literal starts of rules.
 
-use super::pattern::{Group, Patterns};
 use super::short;
-use super::start::{Rest, Start};
 use super::trie::{
     Behind, Candidate, Candidates, Children, End, Label, Node, STRIDE_MAX, Trie, common, following, hash, key,
 };
-use regex_syntax::hir::Hir;
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hasher};
+use crate::automata::{Onward, Part, Way};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-
-/// Patterns with one start are looked at in groups of this many.
-const GROUP_MIN: usize = 24;
-const GROUP_MAX: usize = 40;
-/// Behind one pattern in so many a group may end.
-const GROUP_END: u64 = 8;
 
 /// Collects rules by the literal start of their path.
 #[derive(Debug, Default)]
@@ -25,25 +16,24 @@ pub(super) struct Builder {
 
 #[derive(Debug)]
 struct Entry {
-    start: Start,
+    way: Way,
     rule: Candidate,
 }
 
 impl Entry {
     fn rest(&self, at: usize) -> &[u8] {
-        self.start.literal.get(at..).unwrap_or_default()
+        self.way.literal.get(at..).unwrap_or_default()
     }
 }
 
 impl Builder {
-    pub(super) fn add(&mut self, start: Start, rule: Candidate) {
-        self.entries.push(Entry { start, rule });
+    pub(super) fn add(&mut self, way: Way, rule: Candidate) {
+        self.entries.push(Entry { way, rule });
     }
 
-    /// The trie, and the rules whose patterns could not be built.
-    pub(super) fn finish(mut self, patterns: &mut Patterns) -> (Trie, Vec<(Candidate, String)>) {
-        self.entries.sort_by(|a, b| a.start.literal.cmp(&b.start.literal));
-        let mut growing = Growing::new(patterns);
+    pub(super) fn finish(mut self) -> Trie {
+        self.entries.sort_by(|a, b| a.way.literal.cmp(&b.way.literal));
+        let mut growing = Growing::new();
         let mut todo = VecDeque::new();
         let mut root = Node { first: lowest(&self.entries), ..Node::NOBODY };
         growing.grow(&mut root, &self.entries, 0, &mut todo);
@@ -64,35 +54,31 @@ struct Branch<'a> {
     at: usize,
 }
 
-struct Growing<'p> {
-    patterns: &'p mut Patterns,
+struct Growing {
     nodes: Vec<Node>,
     sorted: Vec<u32>,
     ends: Vec<End>,
     others: Vec<Candidate>,
     members: Vec<Candidates>,
-    groups: Vec<Arc<Group>>,
+    parts: Vec<Arc<Part>>,
     /// Where each of them lies.
-    known: HashMap<*const Group, u32>,
+    known: HashMap<*const Part, u32>,
     bytes: Vec<u8>,
-    failed: Vec<(Candidate, String)>,
     has_lines: bool,
 }
 
-impl<'p> Growing<'p> {
-    fn new(patterns: &'p mut Patterns) -> Self {
+impl Growing {
+    fn new() -> Self {
         Self {
-            patterns,
             nodes: Vec::new(),
             sorted: Vec::new(),
             ends: Vec::new(),
             // The list of those who have no others.
             others: vec![Candidate::NONE],
             members: Vec::new(),
-            groups: Vec::new(),
+            parts: Vec::new(),
             known: HashMap::new(),
             bytes: Vec::new(),
-            failed: Vec::new(),
             has_lines: false,
         }
     }
@@ -108,7 +94,7 @@ impl<'p> Growing<'p> {
         // They are sorted, so what the first and the last begin with, all do.
         let length = common(first.rest(at), last.rest(at));
         let end = at + length;
-        let own = entries.partition_point(|entry| entry.start.literal.len() <= end);
+        let own = entries.partition_point(|entry| entry.way.literal.len() <= end);
         let (own, below) = entries.split_at(own);
         node.label = self.label(first.rest(at).get(..length).unwrap_or_default());
         node.children = self.children(below, end, todo);
@@ -131,7 +117,7 @@ impl<'p> Growing<'p> {
     fn children<'a>(&mut self, below: &'a [Entry], at: usize, todo: &mut VecDeque<Branch<'a>>) -> Children {
         let shortest = below.iter().map(|entry| entry.rest(at).len()).min().unwrap_or(0);
         let stride = shortest.min(STRIDE_MAX);
-        let key = |entry: &Entry| key(&entry.start.literal, at, stride).unwrap_or(0);
+        let key = |entry: &Entry| key(&entry.way.literal, at, stride).unwrap_or(0);
         let branches: Vec<&[Entry]> = below.chunk_by(|a, b| key(a) == key(b)).collect();
         let children = Children {
             first: short(self.sorted.len()),
@@ -157,13 +143,11 @@ impl<'p> Growing<'p> {
 
     fn ends(&mut self, entries: &[Entry]) -> Vec<End> {
         let mut ends = Vec::new();
-        for (rest, behind) in
-            [(Rest::Anything, Behind::Anything), (Rest::Line, Behind::Line), (Rest::Nothing, Behind::Nothing)]
-        {
-            let rules = self.candidates(entries.iter().filter(|entry| entry.start.rest == rest));
+        for behind in [Behind::Anything, Behind::Line, Behind::Nothing] {
+            let rules = self.candidates(entries.iter().filter(|entry| plain(entry) == Some(behind)));
             ends.push(End { behind, rules });
         }
-        self.groups(entries, &mut ends);
+        self.patterns(entries, &mut ends);
         ends.retain(|end| end.rules.first != Candidate::NONE);
         ends.sort_by_key(|end| end.rules.first);
         self.has_lines |= ends.iter().any(|end| end.behind == Behind::Line);
@@ -186,63 +170,55 @@ impl<'p> Growing<'p> {
         Candidates { first, others: short(start) }
     }
 
-    /// Equal patterns are one, and they are grouped in the order of their first rules.
-    fn groups(&mut self, entries: &[Entry], ends: &mut Vec<End>) {
-        let mut by_text: BTreeMap<String, (&Hir, Vec<&Entry>)> = BTreeMap::new();
+    /// One end for each automaton that looks for one of the entries.
+    fn patterns(&mut self, entries: &[Entry], ends: &mut Vec<End>) {
+        let mut by_part: Vec<(&Arc<Part>, Vec<Vec<&Entry>>)> = Vec::new();
+        let mut known: HashMap<*const Part, usize> = HashMap::new();
         for entry in entries {
-            if let Rest::Pattern(hir) = &entry.start.rest {
-                by_text.entry(hir.to_string()).or_insert((hir, Vec::new())).1.push(entry);
+            let Onward::Pattern(place) = &entry.way.onward else { continue };
+            let index = *known.entry(Arc::as_ptr(&place.part)).or_insert(by_part.len());
+            if index == by_part.len() {
+                by_part.push((&place.part, vec![Vec::new(); place.part.patterns()]));
             }
+            let members = by_part.get_mut(index).and_then(|(_, members)| members.get_mut(place.pattern));
+            members.into_iter().for_each(|entries| entries.push(entry));
         }
-        let mut all: Vec<Alike<'_>> =
-            by_text.into_iter().map(|(text, (hir, entries))| Alike { text, hir, entries }).collect();
-        all.sort_by_key(Alike::first);
-        let mut rest = all.as_slice();
-        while let Some((group, behind)) =
-            rest.split_at_checked(group_length(rest)).filter(|_| !rest.is_empty())
-        {
-            ends.push(self.group(group));
-            rest = behind;
+        for (part, members) in by_part {
+            ends.push(self.part(part, &members));
         }
     }
 
-    fn group(&mut self, all: &[Alike<'_>]) -> End {
-        let hirs: Vec<&Hir> = all.iter().map(|alike| alike.hir).collect();
-        let group = self.patterns.group(&hirs);
-        for (pattern, message) in group.failed() {
-            let entries = all.get(*pattern).into_iter().flat_map(|alike| &alike.entries);
-            self.failed.extend(entries.map(|entry| (entry.rule, message.clone())));
+    fn part(&mut self, part: &Arc<Part>, members: &[Vec<&Entry>]) -> End {
+        let place = *self.known.entry(Arc::as_ptr(part)).or_insert(short(self.parts.len()));
+        if place == short(self.parts.len()) {
+            self.parts.push(Arc::clone(part));
         }
-        let place = *self.known.entry(Arc::as_ptr(&group)).or_insert(short(self.groups.len()));
-        if place == short(self.groups.len()) {
-            self.groups.push(group);
-        }
-        if let [one] = all {
-            let rules = self.candidates(one.entries.iter().copied());
+        if let [one] = members {
+            let rules = self.candidates(one.iter().copied());
             return End { behind: Behind::Pattern(place), rules };
         }
         let start = self.members.len();
-        for alike in all {
-            let rules = self.candidates(alike.entries.iter().copied());
+        for entries in members {
+            let rules = self.candidates(entries.iter().copied());
             self.members.push(rules);
         }
-        let first = all.first().map_or(Candidate::NONE, Alike::first);
+        let own = self.members.get(start..).unwrap_or_default();
+        let first = own.iter().map(|rules| rules.first).min().unwrap_or(Candidate::NONE);
         End { behind: Behind::Patterns(place), rules: Candidates { first, others: short(start) } }
     }
 
-    fn finish(self, root: Node) -> (Trie, Vec<(Candidate, String)>) {
-        let trie = Trie {
+    fn finish(self, root: Node) -> Trie {
+        Trie {
             root,
             nodes: self.nodes.into(),
             sorted: self.sorted.into(),
             ends: self.ends.into(),
             others: self.others.into(),
             members: self.members.into(),
-            groups: self.groups.into(),
+            parts: self.parts.into(),
             bytes: self.bytes.into(),
             has_lines: self.has_lines,
-        };
-        (trie, self.failed)
+        }
     }
 }
 
@@ -250,29 +226,12 @@ fn lowest(entries: &[Entry]) -> Candidate {
     entries.iter().map(|entry| entry.rule).min().unwrap_or(Candidate::NONE)
 }
 
-/// Where a group ends is up to its patterns: one that comes or goes changes its own group, and those behind it
-/// are found again as they were.
-fn group_length(all: &[Alike<'_>]) -> usize {
-    let within = all.get(..GROUP_MAX).unwrap_or(all);
-    let end = within.iter().skip(GROUP_MIN - 1).position(Alike::may_end);
-    end.map_or(within.len(), |end| GROUP_MIN + end)
-}
-
-/// Entries with one pattern.
-struct Alike<'a> {
-    text: String,
-    hir: &'a Hir,
-    entries: Vec<&'a Entry>,
-}
-
-impl Alike<'_> {
-    fn first(&self) -> Candidate {
-        self.entries.iter().map(|entry| entry.rule).min().unwrap_or(Candidate::NONE)
-    }
-
-    fn may_end(&self) -> bool {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(self.text.as_bytes());
-        hasher.finish().is_multiple_of(GROUP_END)
+/// `None`: an automaton says.
+fn plain(entry: &Entry) -> Option<Behind> {
+    match entry.way.onward {
+        Onward::Anything => Some(Behind::Anything),
+        Onward::Line => Some(Behind::Line),
+        Onward::Nothing => Some(Behind::Nothing),
+        Onward::Pattern(_) => None,
     }
 }

@@ -17,12 +17,10 @@ mod condition;
 mod effort;
 mod grow;
 mod headers;
-mod pattern;
-mod positions;
-mod start;
 mod trie;
 
-use crate::rule::{HttpMatch, HttpRule};
+use crate::automata::{Automata, Budget, Patterns};
+use crate::rule::{HttpMatch, HttpRule, ObjectName};
 use crate::verdict::RuleRef;
 use compile::Compiler;
 use condition::{Conditions, Failed};
@@ -31,8 +29,8 @@ use headers::Ruled;
 pub use effort::{Effort, STEPS_MAX};
 
 pub(crate) use headers::{Names, header_holds, is_removed, values};
-pub(crate) use pattern::Patterns;
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use trie::{Candidate, Trie};
 
 /// What a rule may look at, filled in by whoever read the bytes.
@@ -67,6 +65,15 @@ impl std::fmt::Debug for Request<'_> {
     }
 }
 
+/// The compiled patterns of each policy.
+pub(crate) type Shelf = HashMap<ObjectName, Automata>;
+
+/// Compiled without a budget: whoever is to be held to one has been asked already.
+fn compile_patterns(rules: Vec<&HttpMatch>, patterns: &mut Patterns) -> Automata {
+    let written = rules.into_iter().flat_map(|rule| rule.written(0));
+    Automata::compile(written, patterns, Budget::Unlimited).unwrap_or_default()
+}
+
 /// A compiled list of rules. Immutable; matching allocates nothing.
 #[derive(Debug)]
 pub struct HttpRules {
@@ -98,16 +105,25 @@ pub(crate) struct Nearest<'a> {
 }
 
 impl HttpRules {
+    /// The patterns are compiled here, whatever they cost.
     pub fn compile(rules: &[(HttpRule, RuleRef)]) -> (Self, Vec<PatternError>) {
         Self::compile_with(rules, &mut Patterns::default())
     }
 
     /// What `patterns` knows is not compiled again, and it is told what is.
-    pub(crate) fn compile_with(
-        rules: &[(HttpRule, RuleRef)],
-        patterns: &mut Patterns,
-    ) -> (Self, Vec<PatternError>) {
-        let mut compiler = Compiler::new(patterns);
+    fn compile_with(rules: &[(HttpRule, RuleRef)], patterns: &mut Patterns) -> (Self, Vec<PatternError>) {
+        let mut by_object: HashMap<&ObjectName, Vec<&HttpMatch>> = HashMap::new();
+        for (http, rule) in rules {
+            by_object.entry(&rule.name().object).or_default().push(&http.matches);
+        }
+        let compile =
+            |(name, rules): (&ObjectName, Vec<&HttpMatch>)| (name.clone(), compile_patterns(rules, patterns));
+        Self::index(rules, &by_object.into_iter().map(compile).collect())
+    }
+
+    /// Puts rules together whose patterns were compiled with their policies.
+    pub(crate) fn index(rules: &[(HttpRule, RuleRef)], shelf: &Shelf) -> (Self, Vec<PatternError>) {
+        let mut compiler = Compiler::new(shelf);
         for (http, rule) in rules.iter().filter(|(http, _)| !http.unjudgeable) {
             compiler.add(&http.matches, rule);
         }

@@ -199,21 +199,29 @@ fn what_was_compiled_is_not_compiled_again() {
         all.enumerate().map(|(i, path)| (rule(&with_path(&path)), name(i))).collect()
     };
     let groups =
-        |rules: &HttpRules| -> Vec<_> { rules.any.groups.iter().map(std::sync::Arc::as_ptr).collect() };
+        |rules: &HttpRules| -> Vec<_> { rules.any.parts.iter().map(std::sync::Arc::as_ptr).collect() };
     let mut patterns = Patterns::default();
-    let (before, _) = HttpRules::compile_with(&list(400, &[]), &mut patterns);
-    let mut patterns = patterns.in_use();
-    let (after, _) = HttpRules::compile_with(&list(400, &["/[0-9]+x"]), &mut patterns);
+    let matches = |list: &[(HttpRule, RuleRef)]| list.iter().map(|(rule, _)| rule.matches.clone()).collect();
+    let compile = |list: Vec<(HttpRule, RuleRef)>, patterns: &mut Patterns| {
+        let matches: Vec<HttpMatch> = matches(&list);
+        let automata = compile_patterns(matches.iter().collect(), patterns);
+        let shelf = Shelf::from([(name(0).name().object.clone(), automata)]);
+        (HttpRules::index(&list, &shelf).0, shelf)
+    };
+    let (before, old) = compile(list(400, &[]), &mut patterns);
+    let (after, new) = compile(list(400, &["/[0-9]+x"]), &mut patterns);
     let known = groups(&before);
     let fresh = groups(&after).iter().filter(|group| !known.contains(group)).count();
     assert!(known.len() >= 10 && fresh <= 4, "{fresh} of {}", known.len());
     check(&after, "GET /11x", Some(0));
     check(&after, "GET /item7q", Some(8));
 
-    drop(before);
-    assert_eq!(patterns.in_use().len(), groups(&after).len());
-    drop(after);
-    assert_eq!(patterns.in_use().len(), 0);
+    drop((before, old));
+    patterns.forget_unused();
+    assert_eq!(patterns.len(), groups(&after).len());
+    drop((after, new));
+    patterns.forget_unused();
+    assert_eq!(patterns.len(), 0);
 }
 
 #[test]

@@ -7,8 +7,8 @@
 //! INVARIANT: the rules of every list ascend, so the first candidate that is accepted ends its list.
 
 use super::effort::Effort;
-use super::pattern::Group;
 use super::place;
+use crate::automata::Part;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(super) struct Trie {
     pub(super) others: Box<[Candidate]>,
     /// The rules of each pattern of [`Behind::Patterns`].
     pub(super) members: Box<[Candidates]>,
-    pub(super) groups: Box<[Arc<Group>]>,
+    pub(super) parts: Box<[Arc<Part>]>,
     /// What did not fit into [`Label`].
     pub(super) bytes: Box<[u8]>,
     pub(super) has_lines: bool,
@@ -79,9 +79,10 @@ pub(super) enum Behind {
     Anything,
     Line,
     Nothing,
-    /// What the only pattern of this group matches.
+    /// What the only pattern of this automaton matches.
     Pattern(u32),
-    /// What some pattern of this group matches. [`Candidates::others`] is where the rules of its patterns begin among the members.
+    /// What some pattern of this automaton matches. [`Candidates::others`] is where the rules of its patterns begin among the
+    /// members; a pattern that no rule here has is [`Candidate::NONE`].
     Patterns(u32),
 }
 
@@ -322,30 +323,26 @@ impl<F: FnMut(Candidate) -> bool> Search<'_, F> {
             Behind::Line if self.at >= self.line_from => self.offer(end.rules),
             Behind::Nothing if self.at == self.path.len() => self.offer(end.rules),
             Behind::Line | Behind::Nothing => {}
-            Behind::Pattern(group) => {
-                let group = self.trie.groups.get(place(group));
-                let afforded = group.filter(|group| self.afford(group.weight()));
-                if afforded.is_some_and(|group| group.is_match(self.path, self.at)) {
+            Behind::Pattern(part) => {
+                let part = self.trie.parts.get(place(part));
+                let afforded = part.filter(|part| self.afford(part.weight()));
+                if afforded.is_some_and(|part| part.is_match(self.path, self.at)) {
                     self.offer(end.rules);
                 }
             }
-            Behind::Patterns(group) => self.patterns(group, end.rules.others),
+            Behind::Patterns(part) => self.patterns(part, end.rules.others),
         }
     }
 
-    fn patterns(&mut self, group: u32, members: u32) {
+    fn patterns(&mut self, part: u32, members: u32) {
         let members = self.trie.members.get(place(members)..).unwrap_or_default();
-        let parts = self.trie.groups.get(place(group)).into_iter().flat_map(|group| group.parts());
-        for part in parts {
-            let first = part.patterns().first().and_then(|pattern| members.get(*pattern));
-            if first.is_none_or(|first| first.first >= *self.best) || !self.afford(part.weight()) {
-                return;
-            }
-            let (path, at) = (self.path, self.at);
-            part.matches(path, at, &mut |pattern| {
-                members.get(pattern).into_iter().for_each(|rules| self.offer(*rules));
-            });
-        }
+        let Some(part) = self.trie.parts.get(place(part)).filter(|part| self.afford(part.weight())) else {
+            return;
+        };
+        let (path, at) = (self.path, self.at);
+        part.matches(path, at, &mut |pattern| {
+            members.get(pattern).into_iter().for_each(|rules| self.offer(*rules));
+        });
     }
 
     fn afford(&self, weight: usize) -> bool {

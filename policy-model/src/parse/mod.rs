@@ -26,7 +26,8 @@ mod tree;
 pub use diagnostic::{Diagnostic, Severity};
 pub use documents::TEXT_BYTES_MAX;
 
-use crate::rule::{ObjectName, Policy};
+use crate::automata::Patterns;
+use crate::rule::{ObjectName, Overrun, Policy};
 use diagnostic::{Complaints, Unreadable};
 
 /// What a text says. The order is that of the documents.
@@ -52,11 +53,22 @@ pub enum Judged {
     Refused { closed: Policy, diagnostics: Vec<Diagnostic> },
 }
 
-/// Reads every policy document of a text. Documents of other kinds are an error by name.
+/// Reads every policy document of a text, and compiles its patterns. Documents of other kinds are an error by name.
 ///
 /// # Errors
 /// The text is not YAML or JSON, or a document has no kind or name: the file changes nothing.
 pub fn parse(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
+    let mut parsed = read(text)?;
+    let mut patterns = Patterns::default();
+    parsed.objects.iter_mut().for_each(|object| object.judged.compile(&mut patterns));
+    Ok(parsed)
+}
+
+/// As [`parse`], quickly: what is accepted is not compiled yet, and may turn out to be over its budget.
+///
+/// # Errors
+/// As [`parse`].
+pub fn read(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
     let documents = documents::split(text).map_err(|error| vec![error])?;
     let mut objects = Vec::new();
     let mut errors = Vec::new();
@@ -74,6 +86,35 @@ pub fn parse(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
         true => Ok(Parsed { objects }),
         false => Err(errors),
     }
+}
+
+impl Judged {
+    /// Compiles what is accepted. What costs more than the budget of a policy is refused then.
+    pub fn compile(&mut self, patterns: &mut Patterns) {
+        let Self::Accepted { policy, diagnostics } = self else { return };
+        if let Err(overrun) = policy.compile(patterns) {
+            let mut diagnostics = std::mem::take(diagnostics);
+            diagnostics.push(over_budget(&overrun));
+            *self = Self::Refused { closed: policy.closed(), diagnostics };
+        }
+    }
+}
+
+/// Names the rules that cost most, and what they cost.
+fn over_budget(Overrun { unit, cost, limit, rules }: &Overrun) -> Diagnostic {
+    let what = match *unit {
+        "states" => "states of patterns",
+        _ => "bytes of automata",
+    };
+    let named: Vec<String> = rules.iter().map(|rule| format!("`{rule}`")).collect();
+    let message = format!(
+        "the HTTP rules of the policy need more than {limit} {what} ({cost} when compiling was given up); most by those \
+         around {}",
+        named.join(", ")
+    );
+    let fix = "let patterns begin with a literal (`/orders/.*` costs nothing, `/.*orders.*` does), use smaller repetitions, \
+               or spread the rules over several policies";
+    Diagnostic::error(0, rules.first().map_or("spec", String::as_str), message, fix)
 }
 
 /// The object of a document, or those of the list that it is. The text of an element is written anew.

@@ -66,7 +66,7 @@ pub(super) fn read(node: &Node, complaints: &mut Complaints) -> Result<Policy, U
     api_version(fields.take("apiVersion"), &root, complaints);
     let derived = derived_labels(&name, uid);
     let rules = specs(fields.take("spec"), fields.take("specs"), &root, (&name, &derived), complaints);
-    Ok(Policy { name, rules })
+    Ok(Policy::new(name, rules))
 }
 
 /// The kind decides whether there is an object at all, so it is read before the other fields are judged.

@@ -57,7 +57,7 @@ impl<'a> Directions<'a> {
             selecting: HashMap::new(),
             covered: HashMap::new(),
             policies: HashMap::new(),
-            lists: Lists::new(previous.map(|p| &p.compiled)),
+            lists: Lists::new(previous, &inputs.policies),
         }
     }
 

@@ -7,7 +7,8 @@ use crate::compiled::{Compiled, List};
 use crate::http::PatternError;
 use crate::parse::Severity;
 use crate::ports::{Decision, PortRules, Protocols};
-use crate::rule::{HttpMatch, HttpRule, Protocol};
+use crate::rule::{HttpMatch, HttpRule, Policy, Protocol};
+use crate::snapshot::Snapshot;
 use crate::verdict::RuleRef;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,8 +23,10 @@ pub(super) struct Lists<'a> {
 }
 
 impl<'a> Lists<'a> {
-    pub(super) fn new(previous: Option<&'a Compiled>) -> Self {
-        Self { previous, compiled: Compiled::behind(previous), unions: HashMap::new(), errors: Vec::new() }
+    pub(super) fn new(previous: Option<&'a Snapshot>, policies: &[Arc<Policy>]) -> Self {
+        let before = previous.map(|previous| (&*previous.policies, &previous.compiled));
+        let (compiled, previous) = (Compiled::of(policies, before), before.map(|(_, compiled)| compiled));
+        Self { previous, compiled, unions: HashMap::new(), errors: Vec::new() }
     }
 
     pub(super) fn finish(self, report: &mut Report) -> Compiled {

@@ -1,9 +1,8 @@
 //! The trie against a scan of all rules, with literals that fork everywhere and run on for long.
 
 use super::super::grow::Builder;
-use super::super::pattern::Patterns;
-use super::super::start::{Rest, Start};
 use super::*;
+use crate::automata::{Onward, Patterns, Place, Rest, Way};
 use proptest::prelude::*;
 
 #[test]
@@ -123,14 +122,32 @@ fn candidate(rule: usize) -> Candidate {
     Candidate::new(rule, is_certain(rule)).unwrap()
 }
 
+/// The patterns of all rules are of one group, as if each place had only some of its policy's.
 fn trie(rules: &[Rule]) -> Trie {
+    let mut hirs = Vec::new();
+    for (_, rest) in rules {
+        if let Rest::Pattern(hir) = rest
+            && !hirs.contains(&hir)
+        {
+            hirs.push(hir);
+        }
+    }
+    let group = Patterns::default().group(&hirs);
+    let place = |hir| -> Place {
+        let index = hirs.iter().position(|known| *known == hir).unwrap();
+        group.places()[index].clone().unwrap()
+    };
     let mut builder = Builder::default();
     for (i, (literal, rest)) in rules.iter().enumerate() {
-        builder.add(Start { literal: literal.clone().into_bytes(), rest: rest.clone() }, candidate(i));
+        let onward = match rest {
+            Rest::Anything => Onward::Anything,
+            Rest::Line => Onward::Line,
+            Rest::Nothing => Onward::Nothing,
+            Rest::Pattern(hir) => Onward::Pattern(place(hir)),
+        };
+        builder.add(Way { literal: literal.clone().into_bytes(), onward }, candidate(i));
     }
-    let (trie, failed) = builder.finish(&mut Patterns::default());
-    assert_eq!(failed, []);
-    trie
+    builder.finish()
 }
 
 fn found(trie: &Trie, path: &[u8], refused: u64) -> Option<usize> {

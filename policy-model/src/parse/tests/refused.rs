@@ -512,3 +512,33 @@ fn alias_bombs() {
     let long = format!("- &a \"{}\"\n{}", "x".repeat(1 << 20), "- *a\n".repeat(20));
     whole(&long, &format!("15: : {message}"));
 }
+
+/// It says which rules, what they cost, and what to write; its closed form keeps the deny and lets no request pass.
+#[test]
+fn patterns_over_the_budget_of_a_policy() {
+    use crate::automata::AUTOMATON_BYTES_MAX;
+    let rules = (0..400).map(|i| format!("{{path: '/{i:04}\\b.{{1100}}x'}}")).collect::<Vec<_>>().join(", ");
+    let text = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: p}}\nspec:\n  endpointSelector: {{}}\n  \
+         ingress: [{{toPorts: [{{ports: [{{port: '80', protocol: TCP}}], rules: {{http: [{rules}]}}}}]}}]\n  \
+         ingressDeny: [{{fromEntities: [world]}}]\n"
+    );
+    let judged = parse(&text).unwrap().objects.remove(0).judged;
+    let Judged::Refused { closed, diagnostics } = judged else { panic!("it is accepted") };
+    let [diagnostic] = &*diagnostics else { panic!("{diagnostics:?}") };
+    assert_eq!(diagnostic.field, "spec.ingress[0].toPorts[0].rules.http[0]");
+    assert!(
+        diagnostic.message.contains(&format!("more than {AUTOMATON_BYTES_MAX} bytes of automata")),
+        "{diagnostic:?}"
+    );
+    assert!(diagnostic.message.contains("`spec.ingress[0].toPorts[0].rules.http[4]`"), "{diagnostic:?}");
+    assert!(diagnostic.fix.contains("begin with a literal"));
+    let [rule] = &*closed.rules else { panic!("{closed:?}") };
+    assert_eq!(rule.ingress.deny.len(), 1);
+    let Ports::Of(ports) = &rule.ingress.allow[0].ports else { panic!("{rule:?}") };
+    let L7::Http(http) = &ports[0].l7 else { panic!("{ports:?}") };
+    assert!(http.len() == 400 && http.iter().all(|rule| rule.unjudgeable));
+    // Unless it is asked for, nothing is compiled, and nothing refused for it.
+    let read = super::super::read(&text).unwrap().objects.remove(0).judged;
+    assert!(matches!(read, Judged::Accepted { policy, .. } if !policy.automata.is_compiled()));
+}

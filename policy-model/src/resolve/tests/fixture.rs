@@ -153,7 +153,7 @@ pub(crate) fn endpoint(name: &str, host: u8, labels: &str) -> EndpointInputs {
 
 pub(crate) fn policy(name: &str, rules: Vec<Rule>) -> Policy {
     let kind = ObjectKind::CiliumNetworkPolicy;
-    Policy { name: ObjectName { kind, namespace: Some("default".into()), name: name.into() }, rules }
+    Policy::new(ObjectName { kind, namespace: Some("default".into()), name: name.into() }, rules)
 }
 
 pub(crate) fn deathstar(allow: Vec<Entry>) -> Rule {

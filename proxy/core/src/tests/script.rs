@@ -322,7 +322,7 @@ fn rule1(subject: &str, ingress: Section, egress: Section) -> rule::Policy {
         labels: LabelSet::default(),
         printed: serde_json::Value::Null,
     };
-    rule::Policy { name, rules: vec![rule] }
+    rule::Policy::new(name, vec![rule])
 }
 
 fn entry(path: &str, from: &str, l7: L7) -> Entry {

@@ -3,7 +3,6 @@
 //! A table where it stays small, else a set of positions; where that does not do either, an automaton that builds its
 //! states as it meets them. All look at each byte once; none allocates once warm.
 
-use super::effort::Effort;
 use super::positions::Positions;
 use super::start::words;
 use crate::pattern::PATTERN_NFA_BYTES_MAX;
@@ -30,6 +29,11 @@ const SPLIT: usize = 4;
 
 /// More words than this are matched by an automaton.
 const WORDS_MAX: usize = 16;
+
+/// What an automaton costs to build, by the byte, grows with the states that it is built from: so many more count it once more.
+const STATES_SHARE: usize = 64;
+/// A table is not tried for more states: each of its own may be a set of all of these.
+const TABLE_STATES_MAX: usize = 16 * 1024;
 
 /// Patterns that are run together.
 enum Automaton {
@@ -89,6 +93,14 @@ impl Automaton {
             .build_from_nfa(nfa)
             .ok()
             .map(|table| Self::Table(Box::new(table)))
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Lazy(lazy) => lazy.dfa.memory_usage() + LAZY_BYTES_MAX,
+            Self::Positions(positions) => positions.bytes(),
+            Self::Table(table) => table.memory_usage(),
+        }
     }
 
     fn positions(nfa: &NFA) -> Option<Self> {
@@ -151,21 +163,57 @@ impl Lazy {
     }
 }
 
-/// Patterns that are looked at together, in as few automata as their limits allow.
+/// One automaton, of one or more patterns.
 #[derive(Debug)]
-pub(super) struct Group {
-    /// In the order of their first patterns.
-    parts: Box<[Part]>,
-    /// Patterns that could not be built, and why.
-    failed: Box<[(usize, String)]>,
+pub(crate) struct Part {
+    automaton: Automaton,
+    patterns: usize,
 }
 
-/// One automaton of a group.
+impl Part {
+    /// What a byte of the value costs.
+    pub(crate) fn weight(&self) -> usize {
+        self.automaton.weight()
+    }
+
+    /// How many patterns it looks for.
+    pub(crate) fn patterns(&self) -> usize {
+        self.patterns
+    }
+
+    /// Calls `each` with the number of every pattern that matches `bytes[from..]` as a whole.
+    pub(crate) fn matches(&self, bytes: &[u8], from: usize, each: &mut impl FnMut(usize)) {
+        self.automaton.matches(bytes, from, each);
+    }
+
+    /// Whether any of its patterns matches `bytes[from..]` as a whole.
+    pub(crate) fn is_match(&self, bytes: &[u8], from: usize) -> bool {
+        let mut found = false;
+        self.automaton.matches(bytes, from, &mut |_| found = true);
+        found
+    }
+}
+
+/// Where a pattern is looked for: in this automaton, under this number.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub(crate) part: Arc<Part>,
+    pub(crate) pattern: usize,
+}
+
+/// What patterns cost: what was built for them and what was given up, and their states.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Cost {
+    pub(crate) bytes: usize,
+    pub(crate) states: usize,
+}
+
+/// Patterns that were compiled together, into as few automata as their limits allow.
 #[derive(Debug)]
-pub(super) struct Part {
-    automaton: Automaton,
-    /// The places of its patterns in the group, ascending.
-    patterns: Box<[usize]>,
+pub(crate) struct Group {
+    /// In the order of the patterns; why, where one could not be built.
+    places: Box<[Result<Place, String>]>,
+    bytes: usize,
 }
 
 /// A pattern by its place in the group.
@@ -173,60 +221,41 @@ type Placed<'a> = (usize, &'a Hir);
 
 impl Group {
     fn build(hirs: &[&Hir]) -> Self {
-        let mut group = Building::default();
+        let mut group = Building { places: vec![Err(String::new()); hirs.len()], bytes: 0 };
         let all: Vec<Placed<'_>> = hirs.iter().copied().enumerate().collect();
         if let [one] = *all {
             group.one(one, TABLE_BYTES_MAX);
-        } else if longest_is_big(&all) || !group.table(&all, TABLE_BYTES_MAX) {
+        } else if group.longest_is_big(&all) || !group.table(&all, TABLE_BYTES_MAX) {
             group.apart(&all);
         }
-        group.parts.sort_by_key(|part| part.patterns.first().copied());
-        Self { parts: group.parts.into(), failed: group.failed.into() }
+        Self { places: group.places.into(), bytes: group.bytes }
     }
 
-    pub(super) fn parts(&self) -> &[Part] {
-        &self.parts
+    pub(crate) fn places(&self) -> &[Result<Place, String>] {
+        &self.places
     }
 
-    pub(super) fn failed(&self) -> &[(usize, String)] {
-        &self.failed
-    }
-
-    pub(super) fn weight(&self) -> usize {
-        self.parts.iter().map(Part::weight).sum()
-    }
-
-    /// Whether any of its patterns matches `bytes[from..]` as a whole.
-    pub(super) fn is_match(&self, bytes: &[u8], from: usize) -> bool {
-        let mut found = false;
-        for part in &self.parts {
-            part.automaton.matches(bytes, from, &mut |_| found = true);
-        }
-        found
+    /// Of all that was built, and of all that was given up.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
-impl Part {
-    pub(super) fn weight(&self) -> usize {
-        self.automaton.weight()
-    }
-
-    pub(super) fn patterns(&self) -> &[usize] {
-        &self.patterns
-    }
-
-    /// Calls `each` with the place in the group of every pattern that matches `bytes[from..]` as a whole.
-    pub(super) fn matches(&self, bytes: &[u8], from: usize, each: &mut impl FnMut(usize)) {
-        self.automaton.matches(bytes, from, &mut |pattern| {
-            self.patterns.get(pattern).copied().into_iter().for_each(&mut *each);
-        });
+/// A lazy automaton builds nothing yet.
+fn cost(automaton: &Automaton, states: usize) -> usize {
+    match automaton {
+        Automaton::Lazy(_) => automaton.bytes(),
+        Automaton::Positions(_) | Automaton::Table(_) => weighted(automaton.bytes(), states),
     }
 }
 
-#[derive(Default)]
+fn weighted(bytes: usize, states: usize) -> usize {
+    bytes.saturating_mul(1 + states / STATES_SHARE)
+}
+
 struct Building {
-    parts: Vec<Part>,
-    failed: Vec<(usize, String)>,
+    places: Vec<Result<Place, String>>,
+    bytes: usize,
 }
 
 impl Building {
@@ -237,33 +266,56 @@ impl Building {
     }
 
     /// A pattern that is too big for a table.
-    fn big(&mut self, (place, hir): Placed<'_>) {
-        let automaton =
-            nfa(&[hir]).and_then(|nfa| Automaton::positions(&nfa).map_or_else(|| Automaton::lazy(nfa), Ok));
+    fn big(&mut self, pattern: Placed<'_>) {
+        let automaton = nfa(&[pattern.1]).and_then(|nfa| {
+            let states = nfa.states().len();
+            let automaton = Automaton::positions(&nfa).map_or_else(|| Automaton::lazy(nfa), Ok)?;
+            Ok((cost(&automaton, states), automaton))
+        });
         match automaton {
-            Ok(automaton) => self.parts.push(Part { automaton, patterns: [place].into() }),
-            Err(message) => self.failed.push((place, message)),
+            Ok((cost, automaton)) => {
+                self.bytes = self.bytes.saturating_add(cost);
+                self.place(automaton, &[pattern]);
+            }
+            Err(message) => {
+                self.places.get_mut(pattern.0).into_iter().for_each(|p| *p = Err(message.clone()))
+            }
         }
     }
 
     /// `false`: one table for all of them would be too big.
     fn table(&mut self, patterns: &[Placed<'_>], bytes_max: usize) -> bool {
         let hirs: Vec<&Hir> = patterns.iter().map(|(_, hir)| *hir).collect();
-        let table = nfa(&hirs).ok().and_then(|nfa| Automaton::table(&nfa, bytes_max));
-        let part = table.map(|automaton| Part {
-            automaton,
-            patterns: patterns.iter().map(|(place, _)| *place).collect(),
-        });
-        let is_built = part.is_some();
-        self.parts.extend(part);
+        let table = self.try_table(&hirs, bytes_max);
+        let is_built = table.is_some();
+        table.into_iter().for_each(|table| self.place(table, patterns));
         is_built
+    }
+
+    /// Costs what it takes; `bytes_max` where that is not enough.
+    fn try_table(&mut self, hirs: &[&Hir], bytes_max: usize) -> Option<Automaton> {
+        let nfa = nfa(hirs).ok()?;
+        let states = nfa.states().len();
+        let table = (states <= TABLE_STATES_MAX).then(|| Automaton::table(&nfa, bytes_max)).flatten();
+        let bytes = table.as_ref().map_or(bytes_max, Automaton::bytes);
+        let cost = weighted(bytes, states).saturating_add(nfa.memory_usage());
+        self.bytes = self.bytes.saturating_add(cost);
+        table
+    }
+
+    fn place(&mut self, automaton: Automaton, patterns: &[Placed<'_>]) {
+        let part = Arc::new(Part { automaton, patterns: patterns.len() });
+        for (pattern, (index, _)) in patterns.iter().enumerate() {
+            let place = Place { part: Arc::clone(&part), pattern };
+            self.places.get_mut(*index).into_iter().for_each(|slot| *slot = Ok(place.clone()));
+        }
     }
 
     /// Those that are too big by themselves are told from those that are so together: each is tried once, where
     /// cutting the group until all parts fit would try the big ones again and again.
     fn apart(&mut self, patterns: &[Placed<'_>]) {
         let share = TABLE_BYTES_MAX / patterns.len().max(1) * SHARES_MAX;
-        let (small, big): (Vec<_>, Vec<_>) = patterns.iter().partition(|(_, hir)| fits(hir, share));
+        let (small, big): (Vec<_>, Vec<_>) = patterns.iter().partition(|(_, hir)| self.fits(hir, share));
         big.iter().for_each(|pattern| self.big(*pattern));
         // Without the big ones, all of the small ones may fit.
         let parts = if big.is_empty() { SPLIT } else { 1 };
@@ -279,49 +331,36 @@ impl Building {
             }
         }
     }
+
+    /// A table of many big patterns is given up late: every state of it is one of each.
+    fn longest_is_big(&mut self, patterns: &[Placed<'_>]) -> bool {
+        let longest = patterns.iter().max_by_key(|(_, hir)| hir.to_string().len());
+        longest.is_some_and(|(_, hir)| !self.fits(hir, TABLE_BYTES_MAX / SPLIT))
+    }
+
+    fn fits(&mut self, hir: &Hir, bytes_max: usize) -> bool {
+        self.try_table(&[hir], bytes_max).is_some()
+    }
 }
 
-/// A table of many big patterns is given up late: every state of it is one of each.
-fn longest_is_big(patterns: &[Placed<'_>]) -> bool {
-    let longest = patterns.iter().max_by_key(|(_, hir)| hir.to_string().len());
-    longest.is_some_and(|(_, hir)| !fits(hir, TABLE_BYTES_MAX / SPLIT))
-}
-
-fn fits(hir: &Hir, bytes_max: usize) -> bool {
-    nfa(&[hir]).is_ok_and(|nfa| Automaton::table(&nfa, bytes_max).is_some())
-}
-
-/// The automata in use, by the texts of their patterns: what was compiled once is not compiled again.
+/// The groups in use, by the texts of their patterns: what was compiled once is not compiled again.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Patterns {
+pub struct Patterns {
     known: HashMap<Arc<[String]>, Weak<Group>>,
 }
 
 impl Patterns {
-    /// Those that somebody still uses.
-    pub(crate) fn in_use(&self) -> Self {
-        let known = self.known.iter().filter(|(_, group)| group.strong_count() > 0);
-        Self { known: known.map(|(texts, group)| (Arc::clone(texts), Weak::clone(group))).collect() }
+    /// Forgets those that nobody uses any more.
+    pub fn forget_unused(&mut self) {
+        self.known.retain(|_, group| group.strong_count() > 0);
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// A matcher of whole values.
-    pub(super) fn matcher(&mut self, hir: &Hir) -> Result<Matcher, String> {
-        if let Some(words) = words(hir, WORDS_MAX) {
-            return Ok(Matcher::Words(words.into()));
-        }
-        let group = self.group(&[hir]);
-        match group.failed() {
-            [(_, message), ..] => Err(message.clone()),
-            [] => Ok(Matcher::Group(group)),
-        }
-    }
-
-    pub(super) fn group(&mut self, hirs: &[&Hir]) -> Arc<Group> {
+    pub(crate) fn group(&mut self, hirs: &[&Hir]) -> Arc<Group> {
         let texts: Arc<[String]> = hirs.iter().map(ToString::to_string).collect();
         if let Some(known) = self.known.get(&texts).and_then(Weak::upgrade) {
             return known;
@@ -332,9 +371,9 @@ impl Patterns {
     }
 }
 
-/// Whether the pattern stays within its bound.
-pub(super) fn check(hir: &Hir) -> Result<(), String> {
-    nfa(&[hir]).map(|_nfa| ())
+/// The states of a pattern before it is compiled.
+pub(crate) fn states(hir: &Hir) -> Result<usize, String> {
+    nfa(&[hir]).map(|nfa| nfa.states().len())
 }
 
 fn nfa(hirs: &[&Hir]) -> Result<NFA, String> {
@@ -346,17 +385,29 @@ fn nfa(hirs: &[&Hir]) -> Result<NFA, String> {
 }
 
 /// One pattern against one whole value.
-#[derive(Debug)]
-pub(super) enum Matcher {
-    /// Of one pattern.
-    Group(Arc<Group>),
-    Words(Box<[Vec<u8>]>),
+#[derive(Clone, Debug)]
+pub(crate) enum Matcher {
+    Pattern(Place),
+    Words(Arc<[Vec<u8>]>),
 }
 
 impl Matcher {
-    pub(super) fn matches(&self, value: &[u8], effort: &Effort) -> bool {
+    /// Where the pattern is nothing but a few words.
+    pub(crate) fn words(hir: &Hir) -> Option<Self> {
+        words(hir, WORDS_MAX).map(|words| Self::Words(words.into()))
+    }
+
+    /// What a byte of the value costs, as [`Part::weight`]; 0 where it is only compared.
+    pub(crate) fn weight(&self) -> usize {
         match self {
-            Self::Group(group) => effort.spend(value.len(), group.weight()) && group.is_match(value, 0),
+            Self::Pattern(place) => place.part.weight(),
+            Self::Words(_) => 0,
+        }
+    }
+
+    pub(crate) fn matches(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Pattern(place) => place.part.is_match(value, 0),
             Self::Words(words) => words.iter().any(|word| word == value),
         }
     }

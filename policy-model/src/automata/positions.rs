@@ -64,6 +64,10 @@ impl Positions {
         Some(this)
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + size_of_val(&*self.takes) + size_of_val(&*self.follows)
+    }
+
     /// A set of those that lie one behind the other.
     fn set<'a>(&self, sets: &'a [u64], index: usize) -> &'a [u64] {
         sets.get(index * self.words..).and_then(|sets| sets.get(..self.words)).unwrap_or_default()

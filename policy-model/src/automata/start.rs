@@ -4,14 +4,14 @@ use regex_syntax::hir::{Class, Dot, Hir, HirKind, Look, Repetition};
 
 /// One way into a pattern: a literal, then the rest. A pattern with several starts matches where any of them does.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Start {
-    pub(super) literal: Vec<u8>,
-    pub(super) rest: Rest,
+pub(crate) struct Start {
+    pub(crate) literal: Vec<u8>,
+    pub(crate) rest: Rest,
 }
 
 /// What may follow the literal, up to the end.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Rest {
+pub(crate) enum Rest {
     /// Any bytes at all: no path was asked for, or `(?s).*`.
     Anything,
     /// `.*`: any bytes but a line feed.
@@ -24,7 +24,7 @@ pub(super) enum Rest {
 const STARTS_MAX: usize = 8;
 
 /// The ways into `hir`. It is matched against a whole path, so anchors at its own ends say nothing.
-pub(super) fn starts(hir: &Hir) -> Vec<Start> {
+pub(crate) fn starts(hir: &Hir) -> Vec<Start> {
     let hir = bare(hir);
     if let HirKind::Alternation(branches) = hir.kind()
         && branches.len() <= STARTS_MAX
@@ -35,7 +35,7 @@ pub(super) fn starts(hir: &Hir) -> Vec<Start> {
 }
 
 /// Every word that `hir` matches, where these are at most `max`.
-pub(super) fn words(hir: &Hir, max: usize) -> Option<Vec<Vec<u8>>> {
+pub(crate) fn words(hir: &Hir, max: usize) -> Option<Vec<Vec<u8>>> {
     let parts = anchored(&bare(hir));
     let (literals, rest) = spread(&parts, max);
     rest.is_empty().then_some(literals)

@@ -50,6 +50,13 @@ impl Policy {
         Ok(())
     }
 
+    /// Compiles the patterns if that takes no more than `bytes_max`. `false`: it does, and they are as they were.
+    #[must_use]
+    pub fn compile_small(&mut self, patterns: &mut Patterns, bytes_max: usize) -> bool {
+        let compiled = self.compile_within(Budget::Small(bytes_max), patterns);
+        compiled.map(|automata| self.automata = automata).is_ok()
+    }
+
     /// The patterns as compiled, or compiled now, whatever they cost.
     pub(crate) fn compiled(&self, patterns: &mut Patterns) -> Automata {
         match self.automata.is_compiled() {

@@ -5,11 +5,15 @@
 use crate::directory;
 use notify::EventKind;
 use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind};
+use policy_model::parse::Judged;
+use policy_model::rule::Policy;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use tokio::sync::oneshot;
 
 pub(crate) enum Message {
+    /// A policy as it was read, and what compiling it came to.
+    Compiled(Box<(Policy, Judged)>),
     Event(notify::Result<notify::Event>),
     Reload(oneshot::Sender<()>),
     Stop,
@@ -24,6 +28,7 @@ pub(crate) struct Changes {
     pub(crate) writing: BTreeSet<PathBuf>,
     /// Everything is to be read again: events were lost, or somebody asked.
     pub(crate) everything: bool,
+    pub(crate) compiled: Vec<(Policy, Judged)>,
     pub(crate) reloads: Vec<oneshot::Sender<()>>,
     pub(crate) stop: bool,
     /// Marks of the barrier lie here.
@@ -36,6 +41,7 @@ impl Changes {
     /// Whether it matters at all: that somebody reads a file does not.
     pub(crate) fn hear(&mut self, message: Message) -> bool {
         match message {
+            Message::Compiled(compiled) => self.compiled.push(*compiled),
             Message::Event(Ok(event)) => return self.event(&event),
             Message::Event(Err(error)) => {
                 tracing::warn!(%error, "events of policy files were lost, all are read again");

@@ -14,6 +14,7 @@
 
 use crate::barrier::Barrier;
 use crate::changes::{Changes, Message};
+use crate::compile::Compiler;
 use crate::directory::{self, FILES_MAX};
 use crate::merge::{Content, Files, State};
 use crate::store::Store;
@@ -60,6 +61,7 @@ pub(crate) struct Shell {
     unsaved: Option<Report>,
     changes: Changes,
     barrier: Barrier,
+    compiler: Compiler,
     state: State,
     store: Store,
 }
@@ -89,6 +91,8 @@ impl Shell {
         let store = Store::open(&settings.state_directory)?;
         let barrier = Barrier::new(&settings.state_directory)
             .map_err(|source| StartError::State { directory: settings.state_directory.clone(), source })?;
+        let compiler = Compiler::start(sender.clone())
+            .map_err(|source| StartError::State { directory: settings.state_directory.clone(), source })?;
         // The receiver is gone only when the thread has ended.
         let watcher = notify::recommended_watcher(move |event| drop(sender.send(Message::Event(event))));
         let mut watcher = watcher.map_err(|error| unwatchable(&settings.state_directory, error))?;
@@ -115,6 +119,7 @@ impl Shell {
                 ..Changes::default()
             },
             barrier,
+            compiler,
             state,
             store,
         };
@@ -188,6 +193,7 @@ impl Shell {
 
     fn something_changed(&self) -> bool {
         self.changes.everything
+            || !self.changes.compiled.is_empty()
             || !self.changes.reloads.is_empty()
             || self.changes.entries.iter().any(|entry| self.concerns_a_policy(entry))
     }
@@ -399,7 +405,10 @@ impl Shell {
             self.files.iter().map(|(path, file)| (path.clone(), file.content.clone())).collect();
         let more: Vec<Report> =
             self.missing.iter().chain(&self.unheard).chain(&self.unsaved).cloned().collect();
-        self.state.apply(&files, &more)
+        self.changes.compiled.drain(..).for_each(|(policy, judged)| self.state.learn(policy, judged));
+        let set = self.state.apply(&files, &more);
+        self.compiler.want(self.state.wanted());
+        set
     }
 
     /// Whether something else is to be said of it than before.

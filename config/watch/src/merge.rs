@@ -7,8 +7,9 @@
 //! INVARIANT: a file that can't be used changes nothing; an object leaves the set only when no usable file has it.
 //! INVARIANT: of two objects with one name the first by path is in force, whatever the order of changes was.
 
+use crate::compile::{Namespace, Shop};
 use crate::{Instead, PolicySet, Report};
-use policy_model::parse::{Diagnostic, Judged, Object, Parsed, Severity, parse};
+use policy_model::parse::{Diagnostic, Judged, Object, Parsed, Severity, read};
 use policy_model::rule::{ObjectKind, ObjectName, Policy};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -40,6 +41,7 @@ pub(crate) struct State {
     accepted: Accepted,
     /// What was parsed last time, by path: an unchanged text is not parsed again.
     parsed: BTreeMap<PathBuf, Text>,
+    shop: Shop,
     set: Arc<PolicySet>,
 }
 
@@ -62,7 +64,10 @@ impl State {
 
     /// The set that `files` make. The same `Arc` as before where nothing has changed.
     pub(crate) fn apply(&mut self, files: &Files, more: &[Report]) -> Arc<PolicySet> {
-        let mut merge = Merge::new(&self.accepted, &self.set);
+        let before = Arc::clone(&self.set);
+        let mut shop = std::mem::take(&mut self.shop);
+        shop.begin();
+        let mut merge = Merge::new(&self.accepted, &before, &mut shop);
         let mut parsed = BTreeMap::new();
         for (path, content) in files {
             match content {
@@ -79,6 +84,8 @@ impl State {
         let policies: Vec<Arc<Policy>> = merge.policies.into_values().collect();
         let reports = merge.reports;
         self.accepted = merge.keep;
+        shop.end();
+        self.shop = shop;
         if self.set.version == 0 || self.set.policies != policies || self.set.reports != reports {
             self.set = Arc::new(PolicySet { version: self.set.version.saturating_add(1), policies, reports });
         }
@@ -88,14 +95,25 @@ impl State {
     fn judge(&self, path: &Path, text: &Arc<str>) -> Arc<Judgement> {
         match self.parsed.get(path).filter(|before| before.text == *text) {
             Some(before) => Arc::clone(&before.judgement),
-            None => Arc::new(parse(text)),
+            None => Arc::new(read(text)),
         }
+    }
+
+    /// What compiling a policy came to, for the next set.
+    pub(crate) fn learn(&mut self, policy: Policy, judged: Judged) {
+        let _judged = self.shop.learn(policy, judged);
+    }
+
+    /// What the last set waits for.
+    pub(crate) fn wanted(&self) -> &BTreeMap<Namespace, Vec<Policy>> {
+        self.shop.wanted()
     }
 }
 
 /// The set while it is being made.
 struct Merge<'a> {
     accepted: &'a Accepted,
+    shop: &'a mut Shop,
     before: BTreeMap<&'a ObjectName, &'a Arc<Policy>>,
     policies: BTreeMap<ObjectName, Arc<Policy>>,
     /// Which file an object is taken from.
@@ -105,9 +123,10 @@ struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    fn new(accepted: &'a Accepted, before: &'a PolicySet) -> Self {
+    fn new(accepted: &'a Accepted, before: &'a PolicySet, shop: &'a mut Shop) -> Self {
         Self {
             accepted,
+            shop,
             before: before.policies.iter().map(|policy| (&policy.name, policy)).collect(),
             policies: BTreeMap::new(),
             taken_from: BTreeMap::new(),
@@ -131,7 +150,7 @@ impl<'a> Merge<'a> {
     /// A file that can't be read or does not parse: its last accepted content stands in.
     fn unusable(&mut self, path: &Path, diagnostics: Vec<Diagnostic>) {
         let last = self.accepted.files.get(&file_key(path));
-        let parsed = last.and_then(|text| Some((text, parse(text).ok()?)));
+        let parsed = last.and_then(|text| Some((text, read(text).ok()?)));
         let instead = if parsed.is_some() { Instead::LastAccepted } else { Instead::Nothing };
         self.reports.push(Report { file: path.to_owned(), object: None, instead, diagnostics });
         if let Some((text, parsed)) = parsed {
@@ -154,29 +173,37 @@ impl<'a> Merge<'a> {
             }
         }
         match &object.judged {
-            Judged::Accepted { policy, diagnostics } => {
-                // Warnings speak of lines, and those of an older content are nobody's to correct.
-                if !diagnostics.is_empty() && freshness == Freshness::Current {
-                    self.report(path, object, Instead::AsWritten, diagnostics.clone());
+            Judged::Accepted { policy, diagnostics } => match self.shop.judge(policy).as_deref() {
+                Some(Judged::Accepted { policy, .. }) => {
+                    // Warnings speak of lines, and those of an older content are nobody's to correct.
+                    if !diagnostics.is_empty() && freshness == Freshness::Current {
+                        self.report(path, object, Instead::AsWritten, diagnostics.clone());
+                    }
+                    self.in_force(policy.clone(), Some(object.text.as_str().into()));
                 }
-                self.in_force(policy.clone(), Some(object.text.as_str().into()));
-            }
+                Some(Judged::Refused { closed, diagnostics: more }) => {
+                    self.refused(path, object, closed, &[diagnostics.as_slice(), more].concat());
+                }
+                None => self.refused(path, object, &policy.closed(), &[compiling()]),
+            },
             Judged::Refused { closed, diagnostics } => self.refused(path, object, closed, diagnostics),
         }
     }
 
+    /// What is in force instead of an object that is not, or not yet, as written.
     fn refused(&mut self, path: &Path, object: &Object, closed: &Policy, diagnostics: &[Diagnostic]) {
-        let last = self.accepted.objects.get(&object_key(&object.name));
-        match last.and_then(|text| Some((accepted_policy(text, &object.name)?, Arc::clone(text)))) {
-            Some((policy, text)) => {
-                self.report(path, object, Instead::LastAccepted, diagnostics.to_vec());
-                self.in_force(policy, Some(text));
-            }
-            None => {
-                self.report(path, object, Instead::ClosedForm, diagnostics.to_vec());
-                self.in_force(closed.clone(), None);
-            }
-        }
+        let last = self.accepted.objects.get(&object_key(&object.name)).map(Arc::clone);
+        let policy = last.as_ref().and_then(|text| accepted_policy(text, &object.name));
+        let judged = policy.map(|policy| self.shop.judge(&policy));
+        let stand_in = match judged.as_ref().and_then(Option::as_deref) {
+            Some(Judged::Accepted { policy, .. }) => Some(policy.clone()),
+            Some(Judged::Refused { .. }) | None => None,
+        };
+        let instead = if stand_in.is_some() { Instead::LastAccepted } else { Instead::ClosedForm };
+        self.report(path, object, instead, diagnostics.to_vec());
+        // It was accepted, and is to be compiled again first: that is no reason to forget it.
+        let keep = stand_in.is_some() || matches!(judged, Some(None));
+        self.in_force(stand_in.unwrap_or_else(|| closed.clone()), last.filter(|_| keep));
     }
 
     fn report(&mut self, path: &Path, object: &Object, instead: Instead, diagnostics: Vec<Diagnostic>) {
@@ -209,11 +236,22 @@ enum Freshness {
 
 /// The policy that an accepted text gives, if it still gives this one.
 fn accepted_policy(text: &str, name: &ObjectName) -> Option<Policy> {
-    let objects = parse(text).ok()?.objects;
+    let objects = read(text).ok()?.objects;
     objects.into_iter().find(|object| object.name == *name).and_then(|object| match object.judged {
         Judged::Accepted { policy, .. } => Some(policy),
         Judged::Refused { .. } => None,
     })
+}
+
+/// Not an error: nothing is to be done about it.
+fn compiling() -> Diagnostic {
+    Diagnostic {
+        severity: Severity::Warning,
+        line: 0,
+        field: String::new(),
+        message: "its HTTP patterns are still being compiled".to_owned(),
+        fix: "wait: it is brought into force when that is done".to_owned(),
+    }
 }
 
 fn conflict(first: &Path, second: &Path) -> Diagnostic {

@@ -59,6 +59,8 @@ pub(crate) enum Field {
 pub(crate) enum Budget {
     /// That of one policy.
     Policy,
+    /// So many bytes, and as many states as can be had in the time of these.
+    Small(usize),
     Unlimited,
 }
 
@@ -285,14 +287,19 @@ impl Compiling<'_> {
         self.costs.push((cost, rule));
         self.cost.states = self.cost.states.saturating_add(cost.states);
         self.cost.bytes = self.cost.bytes.saturating_add(cost.bytes);
-        if self.budget == Budget::Unlimited {
-            return Ok(());
-        }
+        let (bytes_max, states_max) = match self.budget {
+            Budget::Policy => (AUTOMATON_BYTES_MAX, AUTOMATON_STATES_MAX),
+            Budget::Small(bytes) => {
+                let bytes = bytes.min(AUTOMATON_BYTES_MAX);
+                (bytes, bytes / (AUTOMATON_BYTES_MAX / AUTOMATON_STATES_MAX))
+            }
+            Budget::Unlimited => (usize::MAX, usize::MAX),
+        };
         let over = |unit, cost, limit, of: fn(&Cost) -> usize| {
             (cost > limit).then(|| OverBudget { unit, cost, limit, rules: costliest(&self.costs, of) })
         };
-        let states = over("states", self.cost.states, AUTOMATON_STATES_MAX, |cost| cost.states);
-        let over = states.or_else(|| over("bytes", self.cost.bytes, AUTOMATON_BYTES_MAX, |cost| cost.bytes));
+        let states = over("states", self.cost.states, states_max, |cost| cost.states);
+        let over = states.or_else(|| over("bytes", self.cost.bytes, bytes_max, |cost| cost.bytes));
         over.map_or(Ok(()), Err)
     }
 }

@@ -89,6 +89,15 @@ pub fn read(text: &str) -> Result<Parsed, Vec<Diagnostic>> {
 }
 
 impl Judged {
+    /// Compiles what is accepted if that takes no more than `bytes_max`, and says whether it is done: what was not accepted is.
+    #[must_use]
+    pub fn compile_small(&mut self, patterns: &mut Patterns, bytes_max: usize) -> bool {
+        match self {
+            Self::Accepted { policy, .. } => policy.compile_small(patterns, bytes_max),
+            Self::Refused { .. } => true,
+        }
+    }
+
     /// Compiles what is accepted. What costs more than the budget of a policy is refused then.
     pub fn compile(&mut self, patterns: &mut Patterns) {
         let Self::Accepted { policy, diagnostics } = self else { return };

@@ -189,8 +189,11 @@ fn of_report(report: &Report) -> Vec<Finding> {
         Instead::LastAccepted => Some("its last accepted text"),
         Instead::Nothing => Some("nothing"),
     };
+    // Where nothing is wrong, as while it is compiled, there is nothing to be done.
+    let wrong = report.diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    let severity = if wrong || report.diagnostics.is_empty() { "error" } else { "warning" };
     let instead = instead.map(|instead| Finding {
-        severity: "error".into(),
+        severity: severity.into(),
         subject: file.clone(),
         line: 0,
         field: String::new(),

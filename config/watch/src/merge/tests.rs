@@ -46,6 +46,112 @@ impl World {
     }
 }
 
+/// One whose patterns take longer to compile than a set waits for.
+fn heavy(name: &str, label: &str, count: usize) -> String {
+    let rules =
+        (0..count).map(|i| format!("{{path: '/{i:04}\\b.{{1100}}x'}}")).collect::<Vec<_>>().join(", ");
+    good(name, label).replace(
+        "[{}]",
+        &format!("[{{toPorts: [{{ports: [{{port: '80', protocol: TCP}}], rules: {{http: [{rules}]}}}}]}}]"),
+    )
+}
+
+impl World {
+    /// What waits is compiled: all of it, in whatever order.
+    fn compile(&mut self) -> Arc<PolicySet> {
+        for policy in self.state.wanted().values().flatten().cloned().collect::<Vec<_>>() {
+            let mut judged = Judged::Accepted { policy: policy.clone(), diagnostics: Vec::new() };
+            judged.compile(&mut Default::default());
+            self.state.learn(policy, judged);
+        }
+        self.apply()
+    }
+
+    fn waiting(&self) -> Vec<&str> {
+        self.state.wanted().values().flatten().map(|policy| &*policy.name.name).collect()
+    }
+}
+
+fn is_closed(set: &PolicySet, name: &str) -> bool {
+    let policy = set.policies.iter().find(|policy| *policy.name.name == *name).unwrap();
+    !policy.automata.is_compiled()
+}
+
+/// A deny behind it is in force at once, and the heavy one brings nothing that is not compiled.
+#[test]
+fn what_still_compiles_holds_up_nothing_else() {
+    let mut world = World::default();
+    check(&world.write("0.yaml", &good("first", "1")), &["first=1"], &[]);
+    let set = world.write("a.yaml", &heavy("heavy", "1", 2));
+    check(&set, &["first=1", "heavy=1"], &["a.yaml/heavy: ClosedForm"]);
+    assert!(is_closed(&set, "heavy"));
+    assert_eq!(set.reports[0].diagnostics[0].severity, Severity::Warning);
+    check(
+        &world.write("b.yaml", &good("deny", "1")),
+        &["deny=1", "first=1", "heavy=1"],
+        &["a.yaml/heavy: ClosedForm"],
+    );
+    assert_eq!(world.waiting(), ["heavy"]);
+    let set = world.compile();
+    check(&set, &["deny=1", "first=1", "heavy=1"], &[]);
+    assert!(!is_closed(&set, "heavy"));
+    assert!(world.waiting().is_empty());
+}
+
+#[test]
+fn the_last_accepted_text_stands_until_the_next_is_compiled() {
+    let mut world = World::default();
+    let _set = world.write("a.yaml", &heavy("p", "1", 2));
+    let _set = world.compile();
+    let set = world.write("a.yaml", &heavy("p", "2", 3));
+    check(&set, &["p=1"], &["a.yaml/p: LastAccepted"]);
+    assert!(!is_closed(&set, "p"));
+    // The newest text wins; the one before is not compiled any more.
+    check(&world.write("a.yaml", &heavy("p", "3", 4)), &["p=1"], &["a.yaml/p: LastAccepted"]);
+    assert_eq!(world.waiting(), ["p"]);
+    check(&world.compile(), &["p=3"], &[]);
+    // What was in force once, and is known no more, is compiled again.
+    check(&world.write("a.yaml", &good("p", "4")), &["p=4"], &[]);
+    check(&world.write("a.yaml", &heavy("p", "1", 2)), &["p=4"], &["a.yaml/p: LastAccepted"]);
+}
+
+#[test]
+fn what_costs_more_than_its_budget_is_refused_when_that_is_known() {
+    let mut world = World::default();
+    check(&world.write("a.yaml", &good("p", "1")), &["p=1"], &[]);
+    check(&world.write("a.yaml", &heavy("p", "2", 40)), &["p=1"], &["a.yaml/p: LastAccepted"]);
+    let set = world.compile();
+    check(&set, &["p=1"], &["a.yaml/p: LastAccepted"]);
+    assert_eq!(set.reports[0].diagnostics[0].severity, Severity::Error);
+    assert!(world.waiting().is_empty());
+    // It is the accepted text that outlives the process.
+    check(&world.restart(), &["p=1"], &["a.yaml/p: LastAccepted"]);
+}
+
+/// One namespace spends its own: what others write is compiled at once.
+#[test]
+fn every_namespace_has_its_own_share_of_a_round() {
+    let mut world = World::default();
+    let _first = world.write("0.yaml", &good("first", "1"));
+    let small = |name: &str, space: &str| {
+        let rules =
+            (0..16).map(|i| format!("{{path: '/{i}(a|b)*a(a|b){{8}}x'}}")).collect::<Vec<_>>().join(", ");
+        let ports = format!(
+            "[{{toPorts: [{{ports: [{{port: '80', protocol: TCP}}], rules: {{http: [{rules}]}}}}]}}]"
+        );
+        let in_space = format!("namespace: {space}");
+        good(name, "1").replace("[{}]", &ports).replace("namespace: default", &in_space)
+    };
+    let many: Vec<String> = (0..20).map(|i| small(&format!("p{i}"), "a")).collect();
+    let neighbour = small("neighbour", "b");
+    let set = world.write("a.yaml", &format!("{}---\n{neighbour}", many.join("---\n")));
+    let waiting = world.waiting();
+    assert!(!waiting.is_empty() && waiting.len() < 20, "{waiting:?}");
+    assert!(!is_closed(&set, "neighbour"));
+    let set = world.compile();
+    assert!(set.reports.is_empty() && world.waiting().is_empty());
+}
+
 /// `name=selector` of each policy, and `file[/object]: instead` of each report.
 #[track_caller]
 fn check(set: &PolicySet, policies: &[&str], reports: &[&str]) {

@@ -8,13 +8,11 @@
 //! INVARIANT: a namespace waits for at most one policy of each other one, whatever these have waiting.
 //! INVARIANT: what is no longer wanted is not compiled: of each policy the newest text waits, and no other.
 
-use crate::changes::Message;
 use policy_model::automata::Patterns;
 use policy_model::parse::Judged;
 use policy_model::rule::{ObjectName, Policy};
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A policy that needs no more than this is compiled at once: some 30 ms.
@@ -157,10 +155,11 @@ struct Shared {
 }
 
 impl Compiler {
-    pub(crate) fn start(messages: Sender<Message>) -> std::io::Result<Self> {
+    /// `tell` is called with each policy as it was wanted, and what compiling it came to.
+    pub(crate) fn start(tell: impl Fn(Policy, Judged) + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
-        let compile = move || own.run(&messages);
+        let compile = move || own.run(&tell);
         let _detached = std::thread::Builder::new().name("policy-compile".to_owned()).spawn(compile)?;
         Ok(Self(shared))
     }
@@ -179,14 +178,13 @@ impl Drop for Compiler {
 }
 
 impl Shared {
-    fn run(&self, messages: &Sender<Message>) {
+    fn run(&self, tell: &dyn Fn(Policy, Judged)) {
         let mut patterns = Patterns::default();
         while let Some(policy) = self.next() {
             let mut judged = Judged::Accepted { policy: policy.clone(), diagnostics: Vec::new() };
             judged.compile(&mut patterns);
             patterns.forget_unused();
-            // Nobody listens any more: the next turn ends this.
-            let _gone = messages.send(Message::Compiled(Box::new((policy, judged))));
+            tell(policy, judged);
             self.lock().running = None;
         }
     }

@@ -20,6 +20,8 @@ use crate::merge::{Content, Files, State};
 use crate::store::Store;
 use crate::{Instead, PolicySet, Report, Settings, StartError};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use policy_model::parse::Judged;
+use policy_model::rule::Policy;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,7 +93,7 @@ impl Shell {
         let store = Store::open(&settings.state_directory)?;
         let barrier = Barrier::new(&settings.state_directory)
             .map_err(|source| StartError::State { directory: settings.state_directory.clone(), source })?;
-        let compiler = Compiler::start(sender.clone())
+        let compiler = Compiler::start(compiled(sender.clone()))
             .map_err(|source| StartError::State { directory: settings.state_directory.clone(), source })?;
         // The receiver is gone only when the thread has ended.
         let watcher = notify::recommended_watcher(move |event| drop(sender.send(Message::Event(event))));
@@ -430,6 +432,11 @@ impl Shell {
             diagnostics: vec![directory::diagnostic(message, fix)],
         }
     }
+}
+
+/// Where nobody listens any more, the compiler is told so next.
+fn compiled(messages: Sender<Message>) -> impl Fn(Policy, Judged) + Send + 'static {
+    move |policy, judged| drop(messages.send(Message::Compiled(Box::new((policy, judged)))))
 }
 
 /// Logs what is new, once: it is tried again and again. Returns whether anything is.

@@ -4,10 +4,10 @@
 //! INVARIANT: what does not parse changes nothing: the last accepted text, kept in the state directory, stays in force.
 
 mod barrier;
-mod changes;
 mod compile;
 mod merge;
 mod directory;
+mod changes;
 mod store;
 mod file;
 

@@ -80,6 +80,9 @@ fn limits(raw: &raw::Limits) -> Limits {
         drain_ms: raw.drain_ms,
         flow_records: raw.flow_records,
         workers: raw.workers,
+        flows: raw.flows,
+        inspected_flows: raw.inspected_flows,
+        flows_per_endpoint: raw.flows_per_endpoint,
     }
 }
 

@@ -128,6 +128,12 @@ pub struct Limits {
     pub flow_records: usize,
     /// Worker threads; 0 (default): one a core.
     pub workers: usize,
+    /// Uninspected flows that the kernel tracks. 131,072 by default.
+    pub flows: u32,
+    /// Inspected connections that the kernel tracks. 65,536 by default.
+    pub inspected_flows: u32,
+    /// Of each, what an endpoint has whatever others do. 1,024 by default.
+    pub flows_per_endpoint: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]

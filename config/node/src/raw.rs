@@ -193,6 +193,18 @@ pub(crate) struct Limits {
     /// Worker threads; 0: one a core.
     #[schemars(range(min = 0, max = 256))]
     pub(crate) workers: usize,
+    /// Uninspected flows that the kernel tracks. Nothing evicts them; an endpoint's flows beyond its share are tracked where such
+    /// flows evict each other.
+    #[schemars(range(min = 4096, max = 4_194_304))]
+    pub(crate) flows: u32,
+    /// Inspected connections that the kernel tracks, some seconds beyond their end included; those of an endpoint beyond its
+    /// share are refused.
+    #[schemars(range(min = 256, max = 1_048_576))]
+    pub(crate) inspected_flows: u32,
+    /// Of each of these two, what an endpoint has whatever others do; what is left may be borrowed. Less where half of the table
+    /// does not suffice for all endpoints.
+    #[schemars(range(min = 16, max = 1_048_576))]
+    pub(crate) flows_per_endpoint: u32,
 }
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -257,6 +269,9 @@ impl Default for Limits {
             drain_ms: 30_000,
             flow_records: 4096,
             workers: 0,
+            flows: 131_072,
+            inspected_flows: 65_536,
+            flows_per_endpoint: 1024,
         }
     }
 }

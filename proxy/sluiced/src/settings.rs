@@ -50,6 +50,11 @@ pub(crate) fn redirect(config: &Config) -> ::redirect::Settings {
         bpffs: config.redirect.bpffs.clone(),
         state_directory: config.node.state_directory.clone(),
         keep_sysctls: config.redirect.keep_sysctls,
+        flows: ::redirect::FlowLimits {
+            flows_max: config.limits.flows,
+            inspected_flows_max: config.limits.inspected_flows,
+            flows_per_endpoint: config.limits.flows_per_endpoint,
+        },
     }
 }
 
@@ -118,6 +123,8 @@ pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Probl
         let connections = (limits.connections, limits.guaranteed_connections, limits.node_connections);
         (connections, limits.flow_records, limits.pipes, limits.workers)
     };
+    let tracked =
+        |limits: &config_node::Limits| (limits.flows, limits.inspected_flows, limits.flows_per_endpoint);
     let differs = [
         ("node.name", old.node.name != new.node.name),
         ("node.state_directory", old.node.state_directory != new.node.state_directory),
@@ -131,6 +138,7 @@ pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Probl
             "limits.connections, guaranteed_connections, node_connections, flow_records, pipes or workers",
             fixed(&old.limits) != fixed(&new.limits),
         ),
+        ("limits.flows, inspected_flows or flows_per_endpoint", tracked(&old.limits) != tracked(&new.limits)),
     ];
     let differing = differs.into_iter().filter(|(_field, differs)| *differs);
     differing

@@ -115,7 +115,7 @@ pub mod verdict {
     pub const REDIRECT: u8 = 3;
 }
 
-/// Key of CONNTRACK: the flow in its own direction (source is who opened it).
+/// Key of CONNTRACK, OVERFLOW and PROXIED: the flow in its own direction (source is who opened it).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FlowKey {
@@ -151,6 +151,13 @@ pub struct FlowState {
     pub acked_by_source: [u8; 4],
     pub acked_by_destination: [u8; 4],
     pub packets: u64,
+    /// [`Payer::endpoint`] of the account that was charged for the entry.
+    pub payer_endpoint: u32,
+    /// One of [`payer`].
+    pub payer: u8,
+    /// One of [`share`].
+    pub share: u8,
+    pub pad: [u8; 2],
 }
 
 pub mod flow_flags {
@@ -170,12 +177,178 @@ pub mod flow_flags {
     pub const ADOPTED_EARLY: u32 = 128;
 }
 
-/// Key of REDIRECTS, written before a packet is marked: SK_LOOKUP can't see marks. Value: the index of the listener.
-pub type RedirectKey = FlowKey;
-
+/// By the family of a connection.
 pub mod listener {
     pub const IPV4: u32 = 0;
     pub const IPV6: u32 = 1;
+}
+
+/// How long a flow may be silent before its entry means nothing.
+pub mod lifetime {
+    const SECOND_NS: u64 = 1_000_000_000;
+    /// As long as an idle TCP connection may be silent.
+    pub const TCP_NS: u64 = 6 * 3600 * SECOND_NS;
+    /// A TCP connection that both ends have closed, or one has reset: for what is still on its way.
+    pub const CLOSED_NS: u64 = 10 * SECOND_NS;
+    /// A TCP connection whose opener has acknowledged nothing: nobody has answered, or nobody ever will.
+    pub const UNANSWERED_NS: u64 = 60 * SECOND_NS;
+    /// Protocols that do not say when they end.
+    pub const DATAGRAM_NS: u64 = 60 * SECOND_NS;
+}
+
+const TCP: u8 = 6;
+
+/// A TCP connection that both ends have closed, or one has reset.
+#[inline(always)]
+pub fn is_closed(protocol: u8, flags: u32) -> bool {
+    const BY_BOTH: u32 = flow_flags::FIN_SOURCE | flow_flags::FIN_DESTINATION;
+    protocol == TCP && (flags & flow_flags::RST != 0 || flags & BY_BOTH == BY_BOTH)
+}
+
+/// `acked_by_source` as in [`FlowState`]: 0 is what no acknowledgement has been seen for.
+#[inline(always)]
+pub fn lifetime_ns(protocol: u8, flags: u32, acked_by_source: [u8; 4]) -> u64 {
+    if protocol != TCP {
+        lifetime::DATAGRAM_NS
+    } else if is_closed(protocol, flags) {
+        lifetime::CLOSED_NS
+    } else if u32::from_ne_bytes(acked_by_source) == 0 {
+        lifetime::UNANSWERED_NS
+    } else {
+        lifetime::TCP_NS
+    }
+}
+
+/// Key of ACCOUNTS, which the loader makes, and of OUTSIDERS, which the programs make: who is charged for an entry.
+///
+/// Who opens a flow is charged, never who is asked.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Payer {
+    /// The id of the endpoint that opens, or else of the one that is asked.
+    pub endpoint: u32,
+    /// One of [`payer`].
+    pub kind: u8,
+    pub pad: [u8; 3],
+    /// Of [`payer::OUTSIDE`]: the source's /24 or /64. Else zero.
+    pub prefix: Address,
+}
+
+impl Payer {
+    /// Who an entry is charged to: `endpoint` and `kind` as it has them, and the source of its flow.
+    #[inline(always)]
+    pub fn of(endpoint: u32, kind: u8, source: &Address) -> Self {
+        let prefix = if kind == payer::OUTSIDE { prefix_of(source) } else { [0; 16] };
+        Self { endpoint, kind, pad: [0; 3], prefix }
+    }
+}
+
+/// The /24 or /64 that an address is in: whoever has one address there can as well have all.
+#[inline(always)]
+pub fn prefix_of(address: &Address) -> Address {
+    let bits = u128::from_be_bytes(*address);
+    let is_ipv4 = bits >> 32 == 0xffff;
+    (bits & if is_ipv4 { !0xff } else { !0 << 64 }).to_be_bytes()
+}
+
+pub mod payer {
+    /// Nothing is charged.
+    pub const NOBODY: u8 = 0;
+    /// An endpoint, for what it opens.
+    pub const ENDPOINT: u8 = 1;
+    /// The node, for what it opens to an endpoint: health probes among it.
+    pub const NODE: u8 = 2;
+    /// A source prefix elsewhere, for what it opens to an endpoint.
+    pub const OUTSIDE: u8 = 3;
+    /// All source prefixes that found no room for an account of their own, for what they open to an endpoint.
+    pub const OUTSIDE_REST: u8 = 4;
+}
+
+/// What quotas are for, and the index of POOLS and QUOTAS. Not more: a word of an [`Account`] each.
+pub mod quota {
+    /// Entries of CONNTRACK.
+    pub const DIRECT: u32 = 0;
+    /// Entries of PROXIED for what the proxy accepted.
+    pub const DOWNSTREAM: u32 = 1;
+    /// Entries of PROXIED for what the proxy dialled.
+    pub const UPSTREAM: u32 = 2;
+    pub const COUNT: u32 = 3;
+}
+
+/// What an entry was charged to.
+pub mod share {
+    /// Nothing: it may be evicted.
+    pub const NONE: u8 = 0;
+    /// The payer's guaranteed minimum.
+    pub const OWN: u8 = 1;
+    /// What is free for all.
+    pub const BORROWED: u8 = 2;
+}
+
+/// What one payer has. Written by the programs alone, which charge who inserts and discharge whoever's removal succeeds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Entries by [`quota`], of the guaranteed minimum.
+    pub own: [u64; 3],
+    /// ... and beyond.
+    pub borrowed: [u64; 3],
+    /// Flows that the quota did not cover.
+    pub over: u64,
+    /// Flows that have closed.
+    pub closed: u64,
+}
+
+/// Key of CLOSED: a place in the queue of a payer's closed flows. Value: the [`FlowKey`] of the one that was last put there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClosedKey {
+    /// As [`Payer::endpoint`].
+    pub endpoint: u32,
+    pub place: u16,
+    /// One of [`payer`].
+    pub payer: u8,
+    pub pad: u8,
+}
+
+/// Closed flows of one payer that stay for what is still on its way; less where that would be more than a quarter of what the
+/// payer is guaranteed.
+pub const CLOSED_MAX: u64 = 256;
+
+/// What all payers have borrowed of one [`quota`]. Written by the programs alone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pool {
+    pub borrowed: u64,
+}
+
+/// How much each may have of one [`quota`]. Written by the loader alone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// Guaranteed to each endpoint.
+    pub endpoint: u64,
+    /// Guaranteed to each other payer.
+    pub other: u64,
+    /// What may be borrowed in all.
+    pub pool: u64,
+}
+
+/// A borrower may have this many times what is free: one alone has nearly all, and n of them leave a part in 8n + 1 to the next.
+pub const BORROW_FACTOR_LOG2: u32 = 3;
+
+/// Accounts of outside prefixes; each has a guaranteed minimum.
+pub const OUTSIDERS_MAX: u32 = 1_024;
+
+/// What the program `collect` is asked: keys of flows behind a head of [`collect::HEAD_BYTES`].
+pub mod collect {
+    /// As an Ethernet header, which the kernel wants to see. Byte 0 is one of the words below.
+    pub const HEAD_BYTES: usize = 14;
+    pub const KEYS_MAX: usize = 64;
+    /// Removes those that have been silent for their lifetime.
+    pub const EXPIRED: u8 = 1;
+    /// Moves direct flows from CONNTRACK to OVERFLOW.
+    pub const BORROWED: u8 = 2;
 }
 
 /// Key of FRAGMENTS: the first fragment leaves its protocol and ports for the rest.
@@ -303,7 +476,9 @@ pub mod reason {
     pub const UNTRACKED_ANSWER: u8 = 18;
     /// ARP or neighbour discovery that is not of an endpoint's own addresses on its own link.
     pub const FALSE_NEIGHBOUR: u8 = 19;
-    pub const COUNT: usize = 20;
+    /// Who opens the flow has as many as it may have.
+    pub const FLOW_QUOTA: u8 = 20;
+    pub const COUNT: usize = 21;
     /// Not a program's: the guard drops what comes from, or goes to, an interface that has none. The last number before the
     /// other counters.
     pub const NO_PROGRAMS: u8 = 31;
@@ -314,6 +489,8 @@ pub mod counter {
     pub const EVENTS_LOST: u32 = 32;
     pub const REDIRECTED: u32 = 33;
     pub const ALLOWED_FLOWS: u32 = 34;
+    /// Direct flows beyond their opener's quota, tracked in OVERFLOW.
+    pub const FLOWS_OVER_QUOTA: u32 = 35;
     pub const TOTAL: u32 = 64;
 }
 
@@ -352,13 +529,18 @@ impl SocketBuffer {
 }
 
 const _: () = assert!(size_of::<SocketBuffer>() == 28);
+const _: () = assert!(size_of::<Account>() == 64);
+const _: () = assert!(size_of::<ClosedKey>() == 8);
+const _: () = assert!(size_of::<Payer>() == 24);
+const _: () = assert!(size_of::<Pool>() == 8);
+const _: () = assert!(size_of::<Quota>() == 24);
 const _: () = assert!(size_of::<Endpoint>() == 48);
 const _: () = assert!(size_of::<IpcacheKey>() == 20);
 const _: () = assert!(size_of::<PolicyKey>() == 8);
 const _: () = assert!(size_of::<PolicyValue>() == 4);
 const _: () = assert!(size_of::<Neighbour>() == 32);
 const _: () = assert!(size_of::<FlowKey>() == 40);
-const _: () = assert!(size_of::<FlowState>() == 32);
+const _: () = assert!(size_of::<FlowState>() == 40);
 const _: () = assert!(size_of::<FragmentKey>() == 40);
 const _: () = assert!(size_of::<FragmentValue>() == 16);
 const _: () = assert!(size_of::<AggregateKey>() == 48);

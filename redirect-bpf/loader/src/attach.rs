@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::filters;
 use crate::pins::{Pins, unpin};
 use crate::pod::Raw;
+use crate::quotas::FlowLimits;
 use crate::socket_buffer::{Layout, OtherObject};
 use crate::sys::{self, Attachment};
 use aya::programs::links::FdLink;
@@ -23,7 +24,7 @@ use aya::{Ebpf, EbpfLoader};
 use redirect_abi::SocketBuffer;
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -47,6 +48,7 @@ pub(crate) const SIDES: [Side; 2] = [
     Side { program: "from_endpoint", attach_type: TcAttachType::Ingress },
 ];
 
+const COLLECT: &str = "collect";
 pub(crate) const PICK_LISTENER: &str = "pick_listener";
 /// Of this thread: threads may be in different network namespaces.
 const NETWORK_NAMESPACE: &str = "/proc/thread-self/ns/net";
@@ -77,10 +79,16 @@ impl Programs {
     ///
     /// Where the kernel's types are not known, or it refuses programs that read its packets, they go without it: see
     /// [`Programs::unread`].
-    pub(crate) fn load(object: &Path, pins: &Pins, hook: Hook, types: &Path) -> Result<Self, Error> {
+    pub(crate) fn load(
+        object: &Path,
+        pins: &Pins,
+        hook: Hook,
+        types: &Path,
+        limits: FlowLimits,
+    ) -> Result<Self, Error> {
         let layout = Layout::read(fs::read(types));
         let refused = match layout {
-            Ok(layout) => match Self::load_for(object, pins, hook, layout) {
+            Ok(layout) => match Self::load_for(object, pins, hook, layout, limits) {
                 Ok(programs) => return Ok(programs),
                 // The verifier may have more to say than fits a finding.
                 Err(error) => error
@@ -94,12 +102,18 @@ impl Programs {
             },
             Err(why) => why,
         };
-        let mut programs = Self::load_for(object, pins, hook, Layout::default())?;
+        let mut programs = Self::load_for(object, pins, hook, Layout::default(), limits)?;
         programs.unread = Some(refused);
         Ok(programs)
     }
 
-    fn load_for(object: &Path, pins: &Pins, hook: Hook, layout: Layout) -> Result<Self, Error> {
+    fn load_for(
+        object: &Path,
+        pins: &Pins,
+        hook: Hook,
+        layout: Layout,
+        limits: FlowLimits,
+    ) -> Result<Self, Error> {
         let mut bytes = fs::read(object).map_err(Error::file("read", object))?;
         layout.patch(&mut bytes).map_err(|OtherObject| Error::OtherObject(object.into()))?;
         let buffer = Raw(layout.buffer);
@@ -108,17 +122,26 @@ impl Programs {
         for (name, path) in pins.all_maps() {
             let _loader = loader.map_pin_path(name, path);
         }
+        let _loader = loader.map_max_entries("CONNTRACK", limits.flows_max);
+        // What is accepted and what is dialled for it.
+        let _loader = loader.map_max_entries("PROXIED", limits.inspected_flows_max.saturating_mul(2));
         let ebpf = loader
             .load(&bytes)
             .map_err(|cause| Error::Load { object: object.into(), cause: Box::new(cause) })?;
         let mut programs = Self { ebpf, hook, pins: pins.clone(), unread: None };
-        for side in SIDES {
-            let failed = |cause| Error::Program { program: side.program, cause };
-            programs.classifier(side.program)?.load().map_err(failed)?;
+        for program in SIDES.map(|side| side.program).into_iter().chain([COLLECT]) {
+            programs.classifier(program)?.load().map_err(|cause| Error::Program { program, cause })?;
         }
         let failed = |cause| Error::Program { program: PICK_LISTENER, cause };
         programs.listener_picker()?.load().map_err(failed)?;
         Ok(programs)
+    }
+
+    /// The program that removes flows.
+    pub(crate) fn collect(&mut self) -> Result<OwnedFd, Error> {
+        let failed = |cause| Error::Program { program: COLLECT, cause };
+        let fd = self.classifier(COLLECT)?.fd().and_then(|fd| Ok(fd.as_fd().try_clone_to_owned()?));
+        fd.map_err(failed)
     }
 
     pub(crate) fn hook(&self) -> Hook {

@@ -5,9 +5,9 @@
 //! version has had it long ago.
 
 use crate::error::Error;
-use crate::events::ktime_ns;
-use crate::maps::open;
-use crate::pins::Pins;
+
+use crate::pins::{Pins, open};
+use crate::sys::ktime_ns;
 use aya::maps::{HashMap, MapData, MapError};
 
 /// `BPF_NOEXIST`.

@@ -41,6 +41,8 @@ pub enum Error {
     Map { action: &'static str, map: &'static str, cause: MapError },
     #[error("can't read the map {map} in batches: {}", told(.cause))]
     Batch { map: &'static str, cause: io::Error },
+    #[error("can't have flows collected: {0}")]
+    Collect(io::Error),
     #[error("can't {action} `{}`: {}", .path.display(), told(.cause))]
     File { action: &'static str, path: PathBuf, cause: io::Error },
     #[error("can't {action}: {}", told(.cause))]

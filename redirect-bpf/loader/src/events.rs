@@ -1,14 +1,14 @@
 //! What the kernel programs tell: drops and new connections, read from the ring buffer.
 
 use crate::error::Error;
-use crate::maps::open;
-use crate::pins::Pins;
+use crate::pins::{Pins, open};
 use crate::plan::ip;
+use crate::sys::{ktime_ns, nanoseconds};
 use aya::maps::{MapData, RingBuf};
 use core::net::SocketAddr;
 use policy_model::snapshot::Direction;
 use redirect_abi::{Address, Event, direction, reason};
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::time::{ClockId, clock_gettime};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -35,6 +35,7 @@ pub enum DropReason {
     DeferredChecksum,
     ExtensionHeaders,
     FalseNeighbour,
+    FlowQuota,
     FragmentOrphan,
     FragmentRedirected,
     Malformed,
@@ -77,6 +78,7 @@ impl DropReason {
         (reason::DEFERRED_CHECKSUM, Self::DeferredChecksum),
         (reason::SEGMENTATION, Self::Segmentation),
         (reason::UNTRACKED_ANSWER, Self::UntrackedAnswer),
+        (reason::FLOW_QUOTA, Self::FlowQuota),
         (reason::NO_PROGRAMS, Self::NoPrograms),
         (reason::FALSE_NEIGHBOUR, Self::FalseNeighbour),
     ];
@@ -87,6 +89,7 @@ impl DropReason {
             Self::DeferredChecksum => "deferred_checksum",
             Self::ExtensionHeaders => "extension_headers",
             Self::FalseNeighbour => "false_neighbour",
+            Self::FlowQuota => "flow_quota",
             Self::FragmentOrphan => "fragment_orphan",
             Self::FragmentRedirected => "fragment_redirected",
             Self::Malformed => "malformed",
@@ -181,19 +184,9 @@ pub(crate) fn socket_address(address: Address, port: [u8; 2]) -> SocketAddr {
     SocketAddr::new(ip(address), u16::from_be_bytes(port))
 }
 
-/// What the programs' clock reads now.
-pub(crate) fn ktime_ns() -> u64 {
-    nanoseconds(clock_gettime(ClockId::Monotonic))
-}
-
 /// What has to be added to the programs' clock; asked anew each time, because the wall clock is set now and then.
 fn unix_ns_at_boot() -> u64 {
     nanoseconds(clock_gettime(ClockId::Realtime)).wrapping_sub(ktime_ns())
-}
-
-fn nanoseconds(time: Timespec) -> u64 {
-    let (seconds, rest) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
-    seconds.unwrap_or_default().wrapping_mul(1_000_000_000).wrapping_add(rest.unwrap_or_default())
 }
 
 #[cfg(test)]

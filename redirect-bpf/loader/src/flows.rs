@@ -4,6 +4,7 @@
 //! tracked ──judged: keep──► tracked
 //!    └─────judged: revoke, redirect──► due ──in turns──► REVOKED, resets sent ──still talks──► resets sent again
 //! any ──silent for its lifetime──► removed
+//! within its opener's quota ──others need what it borrows──► beyond it, where flows evict each other
 //! ```
 //!
 //! What must not go on is refused by the programs from the first half of the change on; being cut is to be told of it.
@@ -12,20 +13,20 @@
 //! turns as they have themselves.
 
 use crate::error::Error;
-use crate::events::{ktime_ns, socket_address};
-use crate::maps::open;
-use crate::pins::Pins;
+use crate::events::socket_address;
+use crate::pins::{Pins, open};
 use crate::plan::ip;
 use crate::pod::Raw;
+use crate::quotas::{Owed, Quotas};
 use crate::reset::ResetSender;
-use crate::sys::{Batch, Cursor, lookup_batch};
+use crate::sys::{Batch, Cursor, ktime_ns, lookup_batch, run_program};
 use aya::maps::{HashMap, MapData, MapError};
 use core::net::SocketAddr;
 use policy_model::Flow;
 use policy_model::rule::Protocol;
-use redirect_abi::{FlowKey, FlowState, flow_flags, kind};
+use redirect_abi::{FlowKey, FlowState, Payer, collect, flow_flags, kind, lifetime_ns, share};
 use std::collections::{BTreeMap, HashMap as Answers, VecDeque};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// A direct flow that was cut because policy no longer lets it pass uninspected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +60,8 @@ pub enum Fate {
 
 /// Entries read by one system call.
 const BATCH_ENTRIES: u32 = 4096;
-/// Batches of one sweep: a full table is gone through in eight.
-const SWEEP_BATCHES_MAX: usize = 4;
+/// Batches of one sweep: the tables of the default sizes, full, are gone through in ten.
+const SWEEP_BATCHES_MAX: usize = 8;
 /// Revoked flows that are watched for going on; those beyond were reset once.
 const RESETS_MAX: usize = 16_384;
 /// Flows that are cut by one call: some 5 us each, most of it for the resets.
@@ -70,19 +71,17 @@ const ANSWERS_MAX: usize = 4096;
 /// `BPF_EXIST`: what was removed meanwhile is not brought back.
 const UPDATE_ONLY: u64 = 2;
 
-const SECOND_NS: u64 = 1_000_000_000;
-/// As long as an idle TCP connection may be silent. All as the programs have it: what is older means nothing to them.
-const TCP_LIFETIME_NS: u64 = 6 * 3600 * SECOND_NS;
-/// A TCP connection that both ends have closed, or one has reset.
-const CLOSED_LIFETIME_NS: u64 = 10 * SECOND_NS;
-const DATAGRAM_LIFETIME_NS: u64 = 60 * SECOND_NS;
-
-const CLOSED_BY_BOTH: u32 = flow_flags::FIN_SOURCE | flow_flags::FIN_DESTINATION;
-
 #[derive(Debug)]
 pub(crate) struct Flows {
-    conntrack: MapData,
-    entries: HashMap<MapData, Raw<FlowKey>, Raw<FlowState>>,
+    tables: [Table; 3],
+    /// The program that removes entries and keeps the accounts of it.
+    collect: OwnedFd,
+    /// The one of the tables that the next sweep goes on with.
+    swept: usize,
+    /// Entries of the table that this sweep has seen.
+    seen: usize,
+    /// What borrowers still have to give back.
+    owed: Owed,
     resets: ResetSender,
     /// Where the next sweep goes on.
     cursor: Cursor,
@@ -94,11 +93,29 @@ pub(crate) struct Flows {
     due: VecDeque<(FlowKey, Fate)>,
 }
 
+/// One of the maps that flows are in.
+#[derive(Debug)]
+struct Table {
+    name: &'static str,
+    map: MapData,
+    entries: HashMap<MapData, Raw<FlowKey>, Raw<FlowState>>,
+}
+
+/// Direct flows are in the first two.
+const TABLES: [&str; 3] = [CONNTRACK, OVERFLOW, "PROXIED"];
+const CONNTRACK: &str = "CONNTRACK";
+const OVERFLOW: &str = "OVERFLOW";
+
 impl Flows {
-    pub(crate) fn open(pins: &Pins) -> Result<Self, Error> {
+    /// `collect`: the program of this name.
+    pub(crate) fn open(pins: &Pins, collect: OwnedFd) -> Result<Self, Error> {
+        let [direct, overflow, proxied] = TABLES.map(|name| Table::open(pins, name));
         Ok(Self {
-            conntrack: MapData::from_pin(pins.map("CONNTRACK")).map_err(Error::map("open", "CONNTRACK"))?,
-            entries: open(pins, "CONNTRACK")?,
+            tables: [direct?, overflow?, proxied?],
+            collect,
+            swept: 0,
+            seen: 0,
+            owed: Owed::new(),
             resets: ResetSender::open()?,
             cursor: Cursor::default(),
             reset_at: BTreeMap::new(),
@@ -113,19 +130,21 @@ impl Flows {
         self.due.clear();
         let mut answers = Answers::new();
         let mut due = Vec::new();
-        let mut next = Some(Cursor::default());
-        while let Some(cursor) = next {
-            let (flows, after) = self.batch(cursor)?;
-            next = after;
-            let now_ns = ktime_ns();
-            for (key, _) in flows.iter().filter(|(key, state)| is_live(key, state, now_ns)) {
-                let question = question(key);
-                if answers.len() >= ANSWERS_MAX {
-                    answers.clear();
-                }
-                let fate = *answers.entry(question).or_insert_with(|| judge(&question));
-                if fate != Fate::Keep {
-                    due.push((*key, fate));
+        for table in self.direct() {
+            let mut next = Some(Cursor::default());
+            while let Some(cursor) = next {
+                let (flows, after) = table.batch(cursor)?;
+                next = after;
+                let now_ns = ktime_ns();
+                for (key, _) in flows.iter().filter(|(key, state)| is_live(key, state, now_ns)) {
+                    let question = question(key);
+                    if answers.len() >= ANSWERS_MAX {
+                        answers.clear();
+                    }
+                    let fate = *answers.entry(question).or_insert_with(|| judge(&question));
+                    if fate != Fate::Keep {
+                        due.push((*key, fate));
+                    }
                 }
             }
         }
@@ -153,57 +172,118 @@ impl Flows {
     /// Resets those that the last judgement cut once more, if they have told since what they wait for.
     pub(crate) fn settle(&mut self) -> Result<(), Error> {
         for key in core::mem::take(&mut self.cut) {
-            match self.entries.get(&Raw(key), 0) {
-                Ok(Raw(state)) => self.reset_again(&key, &state),
-                Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(Error::map("read", "CONNTRACK")(error)),
+            if let Some((_, state)) = self.find(&key)? {
+                self.reset_again(&key, &state);
             }
         }
         Ok(())
     }
 
-    /// Removes expired entries and resets again what goes on in spite of it. A bounded part of the table a call.
-    pub(crate) fn sweep(&mut self) -> Result<(), Error> {
+    /// Removes expired entries, resets again what goes on in spite of it, and takes back what others need. A bounded part of
+    /// the tables a call.
+    pub(crate) fn sweep(&mut self, quotas: &mut Quotas) -> Result<(), Error> {
         for _ in 0..SWEEP_BATCHES_MAX {
-            let (flows, after) = self.batch(self.cursor)?;
+            if self.swept == 0 && self.seen == 0 {
+                quotas.forget_idle()?;
+                self.owed = quotas.owed()?;
+            }
+            let Some(table) = self.tables.get(self.swept) else { break };
+            let (flows, after) = table.batch(self.cursor)?;
             self.cursor = after.unwrap_or_default();
-            let now_ns = ktime_ns();
+            self.seen = self.seen.saturating_add(flows.len());
+            self.collect_expired(&flows)?;
+            self.take_back(&flows)?;
             for (key, state) in &flows {
-                match is_expired(key, state, now_ns) {
-                    true => self.collect(key)?,
-                    false => self.reset_again(key, state),
-                }
+                self.reset_again(key, state);
             }
             if after.is_none() {
-                break;
+                self.end_of_table(quotas)?;
+                if self.swept == 0 {
+                    break;
+                }
             }
         }
         Ok(())
     }
 
-    fn batch(&self, cursor: Cursor) -> Result<Batch<FlowKey, FlowState>, Error> {
-        let (flows, next) =
-            lookup_batch::<Raw<FlowKey>, Raw<FlowState>>(self.conntrack.fd().as_fd(), cursor, BATCH_ENTRIES)
-                .map_err(|cause| Error::Batch { map: "CONNTRACK", cause })?;
-        Ok((flows.into_iter().map(|(Raw(key), Raw(state))| (key, state)).collect(), next))
+    fn end_of_table(&mut self, quotas: &mut Quotas) -> Result<(), Error> {
+        let is_empty = core::mem::take(&mut self.seen) == 0;
+        let name = self.tables.get(self.swept).map(|table| table.name);
+        self.swept = self.swept.saturating_add(1) % self.tables.len();
+        if name == Some(OVERFLOW) && is_empty {
+            quotas.note_nothing_over()?;
+        }
+        Ok(())
+    }
+
+    fn collect_expired(&mut self, flows: &[(FlowKey, FlowState)]) -> Result<(), Error> {
+        let now_ns = ktime_ns();
+        let expired = flows.iter().filter(|(key, state)| is_expired(key, state, now_ns)).map(|(key, _)| *key);
+        let expired: Vec<FlowKey> = expired.collect();
+        for key in &expired {
+            let _reset = self.reset_at.remove(key);
+        }
+        self.collect(collect::EXPIRED, &expired)
+    }
+
+    /// Of flows of borrowers who owe, those that have been silent for longest, datagrams first.
+    fn take_back(&mut self, flows: &[(FlowKey, FlowState)]) -> Result<(), Error> {
+        if self.owed.is_empty() {
+            return Ok(());
+        }
+        let borrowed =
+            |(key, state): &&(FlowKey, FlowState)| key.kind == kind::DIRECT && state.share == share::BORROWED;
+        let mut borrowed: Vec<_> = flows.iter().filter(borrowed).collect();
+        borrowed.sort_by_key(|(key, state)| (key.protocol == Protocol::TCP.0, state.last_seen_ns));
+        let mut back = Vec::new();
+        for (key, state) in borrowed {
+            let payer = payer_of(key, state);
+            if let Some(owed) = self.owed.get_mut(&payer).filter(|owed| **owed > 0) {
+                *owed = owed.saturating_sub(1);
+                back.push(*key);
+            }
+        }
+        self.collect(collect::BORROWED, &back)
+    }
+
+    /// Has the program look at these. Entries may have changed since they were read: it decides.
+    fn collect(&self, word: u8, keys: &[FlowKey]) -> Result<(), Error> {
+        for keys in keys.chunks(collect::KEYS_MAX) {
+            let mut asked = vec![word];
+            asked.resize(collect::HEAD_BYTES, 0);
+            keys.iter().for_each(|key| asked.extend(key_bytes(key)));
+            run_program(self.collect.as_fd(), &asked).map_err(Error::Collect)?;
+        }
+        Ok(())
+    }
+
+    /// The direct flow, and the table that it is in.
+    fn find(&mut self, key: &FlowKey) -> Result<Option<(&mut Table, FlowState)>, Error> {
+        for table in self.tables.iter_mut().filter(|table| table.is_direct()) {
+            match table.entries.get(&Raw(*key), 0) {
+                Ok(Raw(state)) => return Ok(Some((table, state))),
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(Error::map("read", table.name)(error)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn direct(&self) -> impl Iterator<Item = &Table> {
+        self.tables.iter().filter(|table| table.is_direct())
     }
 
     /// `false`: it ended meanwhile.
     fn revoke(&mut self, key: &FlowKey) -> Result<bool, Error> {
-        let failed = || Error::map("revoke a flow in", "CONNTRACK");
         // Read again: since the batch was read the ends may have gone on.
-        let state = match self.entries.get(&Raw(*key), 0) {
-            Ok(Raw(state)) => state,
-            Err(MapError::KeyNotFound) => return Ok(false),
-            Err(error) => return Err(failed()(error)),
-        };
+        let Some((table, state)) = self.find(key)? else { return Ok(false) };
         let revoked = FlowState { flags: state.flags | flow_flags::REVOKED, ..state };
-        match self.entries.insert(Raw(*key), Raw(revoked), UPDATE_ONLY) {
+        match table.entries.insert(Raw(*key), Raw(revoked), UPDATE_ONLY) {
             Ok(()) => {}
             Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
                 return Ok(false);
             }
-            Err(error) => return Err(failed()(error)),
+            Err(error) => return Err(Error::map("revoke a flow in", table.name)(error)),
         }
         tracing::debug!(flow = ?question(key), packets = state.packets, "cut");
         self.reset(key, &revoked);
@@ -239,24 +319,23 @@ impl Flows {
             let _previous = self.reset_at.insert(*key, state.packets);
         }
     }
+}
 
-    /// Removes what has expired. Looked at again: since the batch was read a new connection may have taken the entry.
-    fn collect(&mut self, key: &FlowKey) -> Result<(), Error> {
-        match self.entries.get(&Raw(*key), 0) {
-            Ok(Raw(state)) if !is_expired(key, &state, ktime_ns()) => Ok(()),
-            Ok(_) | Err(MapError::KeyNotFound) => self.remove(key),
-            Err(error) => Err(Error::map("read", "CONNTRACK")(error)),
-        }
+impl Table {
+    fn open(pins: &Pins, name: &'static str) -> Result<Self, Error> {
+        let map = MapData::from_pin(pins.map(name)).map_err(Error::map("open", name))?;
+        Ok(Self { name, map, entries: open(pins, name)? })
     }
 
-    fn remove(&mut self, key: &FlowKey) -> Result<(), Error> {
-        let _reset = self.reset_at.remove(key);
-        match self.entries.remove(&Raw(*key)) {
-            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
-                Ok(())
-            }
-            other => other.map_err(Error::map("remove a flow from", "CONNTRACK")),
-        }
+    fn is_direct(&self) -> bool {
+        [CONNTRACK, OVERFLOW].contains(&self.name)
+    }
+
+    fn batch(&self, cursor: Cursor) -> Result<Batch<FlowKey, FlowState>, Error> {
+        let (flows, next) =
+            lookup_batch::<Raw<FlowKey>, Raw<FlowState>>(self.map.fd().as_fd(), cursor, BATCH_ENTRIES)
+                .map_err(|cause| Error::Batch { map: self.name, cause })?;
+        Ok((flows.into_iter().map(|(Raw(key), Raw(state))| (key, state)).collect(), next))
     }
 }
 
@@ -280,17 +359,22 @@ fn is_live(key: &FlowKey, state: &FlowState, now_ns: u64) -> bool {
 }
 
 fn is_closed(key: &FlowKey, state: &FlowState) -> bool {
-    let reset = state.flags & flow_flags::RST != 0;
-    key.protocol == Protocol::TCP.0 && (reset || state.flags & CLOSED_BY_BOTH == CLOSED_BY_BOTH)
+    redirect_abi::is_closed(key.protocol, state.flags)
 }
 
 fn is_expired(key: &FlowKey, state: &FlowState, now_ns: u64) -> bool {
-    let lifetime_ns = match (is_closed(key, state), key.protocol == Protocol::TCP.0) {
-        (true, _) => CLOSED_LIFETIME_NS,
-        (false, true) => TCP_LIFETIME_NS,
-        (false, false) => DATAGRAM_LIFETIME_NS,
-    };
-    now_ns.saturating_sub(state.last_seen_ns) > lifetime_ns
+    let silent_ns = now_ns.saturating_sub(state.last_seen_ns);
+    silent_ns > lifetime_ns(key.protocol, state.flags, state.acked_by_source)
+}
+
+fn payer_of(key: &FlowKey, state: &FlowState) -> Payer {
+    Payer::of(state.payer_endpoint, state.payer, &key.source)
+}
+
+fn key_bytes(key: &FlowKey) -> impl Iterator<Item = u8> {
+    let ports = key.source_port.into_iter().chain(key.destination_port);
+    let addresses = key.source.into_iter().chain(key.destination);
+    addresses.chain(ports).chain([key.protocol, key.kind]).chain(key.pad)
 }
 
 fn question(key: &FlowKey) -> Flow {
@@ -328,10 +412,16 @@ mod tests {
         last_seen_ns: 100 * SECOND_NS,
         epoch: 1,
         flags: 0,
-        acked_by_source: [0; 4],
+        acked_by_source: [0, 0, 0, 1],
         acked_by_destination: [0; 4],
         packets: 1,
+        payer_endpoint: 0,
+        payer: 0,
+        share: 0,
+        pad: [0; 2],
     };
+    const SECOND_NS: u64 = 1_000_000_000;
+    const CLOSED_BY_BOTH: u32 = flow_flags::FIN_SOURCE | flow_flags::FIN_DESTINATION;
 
     #[track_caller]
     fn check_lifetime(protocol: u8, flags: u32, seconds: u64) {

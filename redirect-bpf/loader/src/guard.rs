@@ -22,8 +22,7 @@
 
 use crate::error::Error;
 use crate::interfaces::{self, Listed};
-use crate::maps::open;
-use crate::pins::{Pins, unpin};
+use crate::pins::{Pins, open, unpin};
 use crate::repairs::{Fault, Look, Severity};
 use crate::routes::{FAMILIES, Family};
 use crate::sys::{self, Attachment};

@@ -36,6 +36,7 @@ mod routes;
 pub mod sockets;
 mod socket_buffer;
 mod sys;
+mod quotas;
 mod assembler;
 mod filters;
 mod attach;
@@ -58,6 +59,7 @@ pub use events::{DropReason, Events, KernelEvent};
 pub use flows::{CutFlow, Fate};
 pub use links::{Heard, Links};
 pub use pins::BPFFS_DEFAULT;
+pub use quotas::{FlowLimits, Opener, Usage};
 pub use redirector::{EVENTS_LOST, Pending, REPAIRS, Redirector};
 pub use repairs::{Fault, Look, Severity};
 pub use uninstall::uninstall;
@@ -76,4 +78,5 @@ pub struct Settings {
     pub state_directory: PathBuf,
     /// A sysctl that another program changes is put back; else it is only reported.
     pub keep_sysctls: bool,
+    pub flows: FlowLimits,
 }

@@ -4,9 +4,10 @@
 //! half-way is completed by the next one.
 
 use crate::error::Error;
-use crate::pins::Pins;
+use crate::pins::{Pins, ignoring_absence, open};
 use crate::plan::{Difference, PolicyMap, difference};
 use crate::pod::Raw;
+use crate::quotas::{FlowLimits, Quotas};
 use crate::tables::{Entries, Installed, InstalledPolicies, Policies, Step, same};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, HashOfMaps, IterableMap, Map, MapData, MapError, PerCpuArray, SockMap};
@@ -36,6 +37,7 @@ pub(crate) struct Maps {
     settings: Array<MapData, Raw<Settings>>,
     counters: PerCpuArray<MapData, u64>,
     listeners: SockMap<MapData>,
+    pub(crate) quotas: Quotas,
     /// What is in the kernel.
     pub(crate) entries: Entries,
     pub(crate) installed: InstalledPolicies,
@@ -53,7 +55,7 @@ struct Swap {
 
 impl Maps {
     /// Opens the pinned maps and reads what an earlier process left in them.
-    pub(crate) fn open(pins: &Pins) -> Result<Self, Error> {
+    pub(crate) fn open(pins: &Pins, flows: FlowLimits) -> Result<Self, Error> {
         let mut maps = Self {
             endpoints: open(pins, "ENDPOINTS")?,
             addresses: open(pins, "ADDRESSES")?,
@@ -63,12 +65,14 @@ impl Maps {
             settings: open(pins, "SETTINGS")?,
             counters: open(pins, "COUNTERS")?,
             listeners: open(pins, "LISTENERS")?,
+            quotas: Quotas::open(pins, flows)?,
             pins: pins.clone(),
             entries: Entries::default(),
             installed: InstalledPolicies::new(),
         };
         maps.entries = maps.read_entries()?;
         maps.installed = maps.read_policies()?;
+        maps.quotas.cover(maps.entries.ids())?;
         Ok(maps)
     }
 
@@ -187,6 +191,7 @@ impl Maps {
     /// Writes what is new and what changed, then removes what is gone. An address becomes known, and keeps its old identity
     /// until its new one is written: it is never unknown in between.
     pub(crate) fn set_entries(&mut self, wanted: &Entries) -> Result<(), Error> {
+        self.quotas.cover(wanted.ids())?;
         self.set_ipcache(wanted)?;
         let change = difference(&self.entries.addresses, &wanted.addresses);
         for (address, endpoint) in change.set {
@@ -270,12 +275,6 @@ impl fmt::Debug for Maps {
     }
 }
 
-/// A pinned map, its layout checked by aya against the type asked for.
-pub(crate) fn open<M: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &'static str) -> Result<M, Error> {
-    let map = MapData::from_pin(pins.map(name)).and_then(Map::from_map_data).and_then(M::try_from);
-    map.map_err(Error::map("open", name))
-}
-
 fn create_policy(content: &PolicyMap) -> Result<MapData, MapError> {
     let mut trie = PolicyTrie::create(POLICY_ENTRIES_MAX, BPF_F_NO_PREALLOC)?;
     for ((length, key), verdict) in content {
@@ -298,14 +297,6 @@ fn policy_trie(map: MapData) -> Result<PolicyTrie, MapError> {
 
 fn policy_value(verdict: u8) -> Raw<PolicyValue> {
     Raw(PolicyValue { verdict, pad: [0; 3] })
-}
-
-fn ignoring_absence(answer: Result<(), MapError>) -> Result<(), MapError> {
-    match answer {
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
-        other => other,
-    }
 }
 
 /// Does the jobs in threads, results in order.

@@ -7,10 +7,10 @@
 //! ```
 
 use crate::error::Error;
-use aya::maps::MapData;
+use aya::maps::{Map, MapData, MapError};
 use redirect_abi::{
-    Address, Aggregate, AggregateKey, Endpoint, Event, FlowKey, FlowState, FragmentKey, FragmentValue,
-    IpcacheKey, Neighbour, SCHEMA, Settings,
+    Account, Address, Aggregate, AggregateKey, Endpoint, Event, FlowKey, FlowState, FragmentKey,
+    FragmentValue, IpcacheKey, Neighbour, Payer, Pool, Quota, SCHEMA, Settings,
 };
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -63,6 +63,7 @@ struct Shape {
 const PREFIX_LENGTH: usize = size_of::<u32>();
 
 const MAPS: &[Shape] = &[
+    shape("ACCOUNTS", size_of::<Payer>(), size_of::<Account>()),
     shape("ADDRESSES", size_of::<Address>(), size_of::<Endpoint>()),
     shape("AGGREGATES", size_of::<AggregateKey>(), size_of::<Aggregate>()),
     shape("ATTACHED", size_of::<u32>(), size_of::<u64>()),
@@ -74,8 +75,13 @@ const MAPS: &[Shape] = &[
     shape("IPCACHE", PREFIX_LENGTH + size_of::<IpcacheKey>(), size_of::<u32>()),
     shape("LISTENERS", size_of::<u32>(), 0),
     shape("NEIGHBOURS", size_of::<u32>(), size_of::<Neighbour>()),
+    shape("OUTSIDERS", size_of::<Payer>(), size_of::<Account>()),
+    shape("OVERFLOW", size_of::<FlowKey>(), size_of::<FlowState>()),
+    shape("OVERFLOWED", size_of::<u32>(), size_of::<u64>()),
     shape("POLICIES", size_of::<u32>(), size_of::<u32>()),
-    shape("REDIRECTS", size_of::<FlowKey>(), size_of::<u32>()),
+    shape("POOLS", size_of::<u32>(), size_of::<Pool>()),
+    shape("PROXIED", size_of::<FlowKey>(), size_of::<FlowState>()),
+    shape("QUOTAS", size_of::<u32>(), size_of::<Quota>()),
     shape("SETTINGS", size_of::<u32>(), size_of::<Settings>()),
 ];
 
@@ -220,6 +226,20 @@ pub(crate) fn unpin(path: &Path) -> Result<bool, Error> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::file("remove the pin", path)(error)),
+    }
+}
+
+/// A pinned map, its layout checked by aya against the type asked for.
+pub(crate) fn open<M: TryFrom<Map, Error = MapError>>(pins: &Pins, name: &'static str) -> Result<M, Error> {
+    let map = MapData::from_pin(pins.map(name)).and_then(Map::from_map_data).and_then(M::try_from);
+    map.map_err(Error::map("open", name))
+}
+
+pub(crate) fn ignoring_absence(answer: Result<(), MapError>) -> Result<(), MapError> {
+    match answer {
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(MapError::KeyNotFound | MapError::ElementNotFound) => Ok(()),
+        other => other,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Lets the types of the ABI be keys and values of aya's maps.
 
 use redirect_abi::{
-    Address, Endpoint, FlowKey, FlowState, IpcacheKey, Neighbour, PolicyKey, PolicyValue, Settings,
-    SocketBuffer,
+    Account, Address, Endpoint, FlowKey, FlowState, IpcacheKey, Neighbour, Payer, PolicyKey, PolicyValue,
+    Pool, Quota, Settings, SocketBuffer,
 };
 
 /// A type of the ABI, byte for byte.
@@ -20,14 +20,18 @@ macro_rules! plain_data {
 }
 
 plain_data!(
+    Account,
     Address,
     Endpoint,
     FlowKey,
     FlowState,
     IpcacheKey,
     Neighbour,
+    Payer,
     PolicyKey,
     PolicyValue,
+    Pool,
+    Quota,
     Settings,
     SocketBuffer
 );

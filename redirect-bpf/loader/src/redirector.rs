@@ -10,6 +10,7 @@ use crate::interfaces::Interfaces;
 use crate::maps::Maps;
 use crate::pins::{Lock, Pins};
 use crate::plan::Plan;
+use crate::quotas::{Opener, Usage};
 use crate::repairs::{Fault, Look, Severity};
 use crate::tables::{Entries, policies_of, step, strict_policies, unused};
 use crate::{Settings, btf, checks, routes, sysctls, uninstall};
@@ -83,8 +84,8 @@ impl Redirector {
         check_namespace(&pins)?;
         let lock = pins.lock()?;
         pins.check()?;
-        let mut programs = Programs::load(&settings.object, &pins, hook, types)?;
-        let maps = Maps::open(&pins)?;
+        let mut programs = Programs::load(&settings.object, &pins, hook, types, settings.flows)?;
+        let maps = Maps::open(&pins, settings.flows)?;
         let interfaces = Interfaces::open()?;
         sysctls::set(&settings.state_directory)?;
         routes::add()?;
@@ -100,7 +101,7 @@ impl Redirector {
         tracing::info!(hook = ?hook, adopted = attached.len(), "kernel programs are in place");
         Ok(Self {
             lock,
-            flows: Flows::open(&pins)?,
+            flows: Flows::open(&pins, programs.collect()?)?,
             guard,
             events: Some(Events::open(&pins)?),
             pins,
@@ -197,15 +198,21 @@ impl Redirector {
         let others = [
             ("allowed_flows", counter::ALLOWED_FLOWS),
             (EVENTS_LOST, counter::EVENTS_LOST),
+            ("flows_over_quota", counter::FLOWS_OVER_QUOTA),
             ("redirected", counter::REDIRECTED),
         ];
         let in_kernel = drops.chain(others).map(|(name, index)| Ok((name, self.maps.counter(index)?)));
         in_kernel.chain([Ok((REPAIRS, self.repairs))]).collect()
     }
 
+    /// What each opener has, by the id of the endpoint that opens or is asked.
+    pub fn usage(&self) -> Result<BTreeMap<(u32, Opener), Usage>, Error> {
+        self.maps.quotas.usage()
+    }
+
     /// Collects expired conntrack entries, and resends resets to revoked flows that still talk. Call every few seconds.
     pub fn sweep(&mut self) -> Result<(), Error> {
-        self.flows.sweep()
+        self.flows.sweep(&mut self.maps.quotas)
     }
 
     /// Puts back what of ours another program has removed or changed, and sees to interfaces that came or went. Call whenever

@@ -1,7 +1,9 @@
-//! The few bpf(2) commands that aya does not offer: replacing the program of a link of any kind, asking a link where it is
-//! attached, reading a hash map in batches that can be resumed, and programs and links of netfilter.
+//! The programs' clock, and the few bpf(2) commands that aya does not offer: replacing the program of a link of any kind, asking a
+//! link where it is attached, running a program once, reading a hash map in batches that can be resumed, and programs and links
+//! of netfilter.
 
 use aya::Pod;
+use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -11,6 +13,7 @@ use std::path::Path;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_LINK_CREATE: libc::c_int = 28;
@@ -52,6 +55,18 @@ struct LinkUpdate {
     program_fd: u32,
     flags: u32,
     old_program_fd: u32,
+}
+
+#[repr(C)]
+struct ProgramRun {
+    program_fd: u32,
+    answer: u32,
+    data_length: u32,
+    out_length: u32,
+    data: u64,
+    out: u64,
+    repeat: u32,
+    duration: u32,
 }
 
 #[repr(C)]
@@ -244,6 +259,27 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     Ok(())
 }
 
+/// Runs a program once, on this as its packet; it belongs to no interface. Any answer but that of letting it pass is an error.
+pub(crate) fn run_program(program: BorrowedFd<'_>, packet: &[u8]) -> io::Result<()> {
+    let data_length = u32::try_from(packet.len()).map_err(io::Error::other)?;
+    let mut attributes = ProgramRun {
+        program_fd: raw(program)?,
+        answer: 0,
+        data_length,
+        out_length: 0,
+        data: address(packet.as_ptr()),
+        out: 0,
+        repeat: 1,
+        duration: 0,
+    };
+    // SAFETY: the packet outlives the call, and nothing is written out.
+    let _zero = unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes) }?;
+    match attributes.answer {
+        0 => Ok(()),
+        answer => Err(io::Error::other(format!("the program answered {answer}"))),
+    }
+}
+
 /// Entries of a map, and where to go on; `None` at its end.
 pub(crate) type Batch<K, V> = (Vec<(K, V)>, Option<Cursor>);
 
@@ -280,6 +316,16 @@ pub(crate) fn lookup_batch<K: Pod, V: Pod>(
         values.set_len(count);
     }
     Ok((keys.into_iter().zip(values).collect(), (!ended).then_some(Cursor(Some(next)))))
+}
+
+/// What the programs' clock reads now.
+pub(crate) fn ktime_ns() -> u64 {
+    nanoseconds(clock_gettime(ClockId::Monotonic))
+}
+
+pub(crate) fn nanoseconds(time: Timespec) -> u64 {
+    let (seconds, rest) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+    seconds.unwrap_or_default().wrapping_mul(1_000_000_000).wrapping_add(rest.unwrap_or_default())
 }
 
 /// # Safety

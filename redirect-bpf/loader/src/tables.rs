@@ -68,6 +68,11 @@ impl Entries {
         self.ipcache.values().copied().chain(of_endpoints).collect()
     }
 
+    /// Of endpoints.
+    pub(crate) fn ids(&self) -> BTreeSet<u32> {
+        self.endpoints.values().chain(self.addresses.values()).map(|endpoint| endpoint.id).collect()
+    }
+
     /// These, and what only `other` has.
     pub(crate) fn over(self, other: &Self) -> Self {
         let mut both = other.clone();

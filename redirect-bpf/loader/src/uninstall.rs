@@ -3,8 +3,7 @@
 use crate::attach::{SIDES, remove_filter};
 use crate::error::Error;
 use crate::interfaces::Interfaces;
-use crate::maps::open;
-use crate::pins::{BPFFS_DEFAULT, GUARD, Pins, file_names, unpin};
+use crate::pins::{BPFFS_DEFAULT, GUARD, Pins, file_names, open, unpin};
 use crate::pod::Raw;
 use crate::{Settings, routes, sysctls};
 use aya::maps::{HashMap, MapData};

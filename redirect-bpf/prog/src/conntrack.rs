@@ -15,13 +15,13 @@
 //! INVARIANT: an end is reset by what it acknowledged itself, never by what the other one says of it.
 //! INVARIANT: flows of the proxy and direct flows have keys of different kinds: neither is taken for the other.
 
-use redirect_abi::{FlowKey, FlowState, flow_flags, kind};
+use redirect_abi::{FlowKey, FlowState, flow_flags, is_closed, kind, payer, share};
 
 use crate::adoption::{self, Origin};
 use crate::packet::{Packet, reversed, tcp};
 use crate::policy::{self, Ends, Verdict};
-use crate::protocol;
-use crate::tables::{Full, Tables, Tracked};
+use crate::quota;
+use crate::tables::{Tables, Tracked};
 use crate::verdict::{Opened, Reason, Report};
 
 /// Which end sent a packet of a flow.
@@ -31,34 +31,10 @@ pub enum Sender {
     Destination,
 }
 
-const SECOND_NS: u64 = 1_000_000_000;
-/// As long as an idle TCP connection may be silent.
-pub const TCP_LIFETIME_NS: u64 = 6 * 3600 * SECOND_NS;
-/// A TCP connection that both ends have closed, or one has reset: for what is still on its way.
-pub const CLOSED_LIFETIME_NS: u64 = 10 * SECOND_NS;
-/// Protocols that do not say when they end.
-pub const DATAGRAM_LIFETIME_NS: u64 = 60 * SECOND_NS;
-
-const CLOSED_BY_BOTH: u32 = flow_flags::FIN_SOURCE | flow_flags::FIN_DESTINATION;
-
-/// How long a flow may be silent before its entry means nothing.
-#[inline(always)]
-pub fn lifetime_ns(protocol: u8, flags: u32) -> u64 {
-    if protocol != protocol::TCP {
-        DATAGRAM_LIFETIME_NS
-    } else if flags & flow_flags::RST != 0 || flags & CLOSED_BY_BOTH == CLOSED_BY_BOTH {
-        CLOSED_LIFETIME_NS
-    } else {
-        TCP_LIFETIME_NS
-    }
-}
-
 /// The entry of a flow, if it still means something.
 #[inline(never)]
 pub fn find<'a, T: Tables>(tables: &'a T, key: &FlowKey) -> Option<&'a Tracked> {
-    let flow = tables.flow(key)?;
-    let silent_ns = tables.now_ns().saturating_sub(flow.last_seen_ns.load());
-    (silent_ns <= lifetime_ns(key.protocol, flow.flags.load())).then_some(flow)
+    tables.flow(key).filter(|flow| !quota::is_expired(tables, key, flow))
 }
 
 /// The entry of another kind for the same two ends. A call of its own in the kernel, for the key that it makes.
@@ -76,7 +52,7 @@ pub fn admit_reply(
     report: &mut Report,
 ) -> Result<bool, Reason> {
     let Some(flow) = find(tables, opener).filter(|flow| may_answer(flow, packet)) else { return Ok(false) };
-    touch(tables, flow, packet, Sender::Destination);
+    touch(tables, kind::DIRECT, flow, packet, Sender::Destination);
     stand(tables, opener, flow, report)?;
     Ok(true)
 }
@@ -85,7 +61,7 @@ pub fn admit_reply(
 #[inline(always)]
 pub fn may_answer(flow: &Tracked, packet: &Packet) -> bool {
     let flags = flow.flags.load();
-    let ended = flags & flow_flags::RST != 0 || flags & CLOSED_BY_BOTH == CLOSED_BY_BOTH;
+    let ended = is_closed(packet.flow.protocol, flags);
     !packet.answers_opening() || flags & flow_flags::OPENED != 0 && !ended
 }
 
@@ -146,7 +122,7 @@ pub fn track_direct(
     let origin = match adoption::origin(tables, packet, report.ifindex) {
         Err(reason) => {
             if reason == Reason::RedirectRequired {
-                track_cut(tables, packet, report.epoch)?;
+                track_cut(tables, packet, report)?;
             }
             return Err(reason);
         }
@@ -156,7 +132,7 @@ pub fn track_direct(
         Ok(Origin::AdoptedEarly) => flow_flags::ADOPTED_EARLY,
     };
     report.opened = Opened::Direct;
-    insert(tables, packet, kind::DIRECT, flags | origin, report.epoch)
+    insert(tables, packet, kind::DIRECT, flags | origin, report)
 }
 
 /// Another packet of a flow that policy allows today.
@@ -168,7 +144,7 @@ fn go_on(
     flags: u32,
     epoch: u32,
 ) -> Result<(), Reason> {
-    touch(tables, flow, packet, Sender::Source);
+    touch(tables, kind::DIRECT, flow, packet, Sender::Source);
     let before = flow.flags.load();
     let revoked = before & flow_flags::REVOKED != 0;
     if revoked && packet.is_tcp() {
@@ -194,7 +170,7 @@ pub fn touch_refused(tables: &impl Tables, packet: &Packet) -> bool {
     }
     match find(tables, &packet.flow) {
         Some(flow) => {
-            touch(tables, flow, packet, Sender::Source);
+            touch(tables, kind::DIRECT, flow, packet, Sender::Source);
             true
         }
         None => false,
@@ -212,26 +188,26 @@ pub fn refuse(tables: &impl Tables, packet: &Packet, refusal: Reason) -> Reason 
 /// for, so that only the sender is reset; the other end is when it says so itself. What the sender says of the other end would
 /// let it choose what the node sends to others.
 #[inline(always)]
-pub fn track_cut(tables: &impl Tables, packet: &Packet, epoch: u32) -> Result<(), Reason> {
+pub fn track_cut(tables: &impl Tables, packet: &Packet, report: &Report) -> Result<(), Reason> {
     if packet.tcp_flags & tcp::RST != 0 {
         return Ok(());
     }
-    insert(tables, packet, kind::DIRECT, flow_flags::REVOKED, epoch)
+    insert(tables, packet, kind::DIRECT, flow_flags::REVOKED, report)
 }
 
 /// Records a packet of the proxy's, or for the proxy, of the given kind.
 #[inline(always)]
-pub fn track_proxied(tables: &impl Tables, packet: &Packet, kind: u8, epoch: u32) -> Result<(), Reason> {
+pub fn track_proxied(tables: &impl Tables, packet: &Packet, kind: u8, report: &Report) -> Result<(), Reason> {
     if packet.opens() {
         let other_leg =
             if kind == kind::PROXY_UPSTREAM { kind::PROXY_DOWNSTREAM } else { kind::PROXY_UPSTREAM };
         forget(tables, packet, other_leg);
     } else if let Some(flow) = find_of(tables, &packet.flow, kind) {
-        touch(tables, flow, packet, Sender::Source);
+        touch(tables, kind, flow, packet, Sender::Source);
         return Ok(());
     }
     let flags = if packet.opens() { flow_flags::OPENED } else { 0 };
-    insert(tables, packet, kind, flags, epoch)
+    insert(tables, packet, kind, flags, report)
 }
 
 /// A connection of the same addresses and ports ended long ago: nothing of it may speak for the new one.
@@ -242,29 +218,43 @@ pub fn track_proxied(tables: &impl Tables, packet: &Packet, kind: u8, epoch: u32
 fn forget(tables: &impl Tables, packet: &Packet, spared: u8) {
     for kind in [kind::DIRECT, kind::PROXY_UPSTREAM, kind::PROXY_DOWNSTREAM] {
         if kind != spared {
-            tables.remove_flow(&FlowKey { kind, ..packet.flow });
+            quota::remove(tables, &FlowKey { kind, ..packet.flow });
         }
-        tables.remove_flow(&FlowKey { kind, ..reversed(&packet.flow) });
+        quota::remove(tables, &FlowKey { kind, ..reversed(&packet.flow) });
     }
 }
 
 /// A call of its own in the kernel, for what it has on the stack.
 #[inline(never)]
-fn insert(tables: &impl Tables, packet: &Packet, kind: u8, flags: u32, epoch: u32) -> Result<(), Reason> {
+fn insert(
+    tables: &impl Tables,
+    packet: &Packet,
+    kind: u8,
+    flags: u32,
+    report: &Report,
+) -> Result<(), Reason> {
     let acknowledges = packet.tcp_flags & tcp::ACK != 0;
-    let state = FlowState {
+    let mut state = FlowState {
         last_seen_ns: tables.now_ns(),
-        epoch,
+        epoch: report.epoch,
         flags: flags | ending(packet, Sender::Source),
         acked_by_source: if acknowledges { packet.acknowledged } else { [0; 4] },
         acked_by_destination: [0; 4],
         packets: 1,
+        payer_endpoint: 0,
+        payer: payer::NOBODY,
+        share: share::NONE,
+        pad: [0; 2],
     };
-    tables.insert_flow(&FlowKey { kind, ..packet.flow }, &state).map_err(|Full| Reason::MapFull)
+    if kind != kind::DIRECT {
+        // The last word of a connection that was forgotten is no sign of life: the next one is.
+        state.acked_by_source = [0; 4];
+    }
+    quota::insert(tables, &FlowKey { kind, ..packet.flow }, &mut state, report)
 }
 
 #[inline(always)]
-pub fn touch(tables: &impl Tables, flow: &Tracked, packet: &Packet, sender: Sender) {
+pub fn touch(tables: &impl Tables, kind: u8, flow: &Tracked, packet: &Packet, sender: Sender) {
     flow.last_seen_ns.store(tables.now_ns());
     // Two CPUs at once may count one packet for two: a hint, not an account.
     flow.packets.store(flow.packets.load().wrapping_add(1));
@@ -275,9 +265,35 @@ pub fn touch(tables: &impl Tables, flow: &Tracked, packet: &Packet, sender: Send
         };
         acked.store(packet.acknowledged);
     }
-    let ending = ending(packet, sender);
-    if ending != 0 {
-        flow.flags.store(flow.flags.load() | ending);
+    if packet.is_tcp() && packet.tcp_flags & (tcp::FIN | tcp::RST) != 0 {
+        end(tables, kind, flow, packet, sender);
+    }
+}
+
+/// A call of its own in the kernel, for the key that it makes.
+#[inline(never)]
+fn end(tables: &impl Tables, kind: u8, flow: &Tracked, packet: &Packet, sender: Sender) {
+    let before = flow.flags.load();
+    let after = before | ending(packet, sender);
+    flow.flags.store(after);
+    if is_closed(packet.flow.protocol, before) || !is_closed(packet.flow.protocol, after) {
+        return;
+    }
+    let key = match sender {
+        Sender::Source => FlowKey { kind, ..packet.flow },
+        Sender::Destination => FlowKey { kind, ..reversed(&packet.flow) },
+    };
+    quota::note_closed(tables, &key, flow);
+}
+
+/// The proxy's side of what it accepted, of which nothing else is worth noting.
+#[inline(always)]
+pub fn note_end_of_downstream(tables: &impl Tables, packet: &Packet) {
+    if packet.is_tcp()
+        && packet.tcp_flags & (tcp::FIN | tcp::RST) != 0
+        && let Some(flow) = find_of(tables, &reversed(&packet.flow), kind::PROXY_DOWNSTREAM)
+    {
+        end(tables, kind::PROXY_DOWNSTREAM, flow, packet, Sender::Destination);
     }
 }
 

@@ -1,6 +1,6 @@
 //! What an endpoint sends: judged by its egress policy, and by the ingress policy of a destination on this node.
 
-use redirect_abi::{Endpoint, FlowKey, direction, kind};
+use redirect_abi::{Endpoint, FlowKey, direction, kind, payer};
 
 use crate::conntrack;
 use crate::fragments::{self, Ports};
@@ -26,6 +26,7 @@ pub fn judge(
     report.endpoint = endpoint.id;
     report.ifindex = arrival.ifindex;
     report.source_identity = endpoint.identity;
+    (report.payer, report.payer_endpoint) = (payer::ENDPOINT, endpoint.id);
     match packet::parse(frame, arrival, packet)? {
         Network::Arp => {
             neighbours::check_arp(tables, frame, endpoint, packet)?;
@@ -136,7 +137,7 @@ fn admit_answer(
         Some(flow) if !conntrack::may_answer(flow, packet) => Ok(Answer::None),
         Some(_) if packet.fragment != Fragment::Whole => Err(Reason::FragmentRedirected),
         Some(flow) => {
-            conntrack::touch(tables, flow, packet, conntrack::Sender::Destination);
+            conntrack::touch(tables, kind::PROXY_UPSTREAM, flow, packet, conntrack::Sender::Destination);
             Ok(Answer::Proxied)
         }
     }

@@ -18,6 +18,7 @@ pub mod icmp;
 pub mod policy;
 pub mod neighbours;
 pub mod adoption;
+pub mod quota;
 pub mod conntrack;
 pub mod redirect;
 pub mod from_endpoint;

@@ -1,5 +1,12 @@
 //! The entry points: each reads what the kernel hands it, asks the logic, and turns the answer into an action.
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(core_intrinsics))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        internal_features,
+        reason = "the library has no atomic addition for targets without compare-and-swap"
+    )
+)]
 
 #[cfg(target_arch = "bpf")]
 mod events;

@@ -1,21 +1,27 @@
 //! The maps, and the answers that the logic gets from them.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::btf_maps::lpm_trie::Key;
 use aya_ebpf::btf_maps::{Array, HashMap, HashOfMaps, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockMap};
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_map_lookup_elem, bpf_sk_release};
 use aya_ebpf::macros::btf_map;
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use core::ptr::{self, NonNull};
 use redirect_abi::{
-    Address, Aggregate, AggregateKey, Endpoint, Event, FlowKey, FlowState, FragmentKey, FragmentValue,
-    IpcacheKey, Neighbour, PolicyKey, PolicyValue, RedirectKey, Settings, counter,
+    self as abi, Address, Aggregate, AggregateKey, ClosedKey, Endpoint, Event, FlowKey, FlowState,
+    FragmentKey, FragmentValue, IpcacheKey, Neighbour, OUTSIDERS_MAX, Payer, PolicyKey, PolicyValue, Pool,
+    Quota, Settings, counter, kind, payer, quota,
 };
 use redirect_prog::packet::Packet;
-use redirect_prog::tables::{Full, NoPolicyMap, Tables, Tracked};
+use redirect_prog::tables::{Account, Full, NoPolicyMap, Refused, Slot, Tables, Tracked, Word};
 use redirect_prog::verdict::Report;
 
 const IPCACHE_BITS: u32 = 8 + 128;
 const POLICY_BITS: u32 = 64;
+const EEXIST: i32 = 17;
+/// Not on the stack.
+static NOTHING_YET: abi::Account = abi::Account { own: [0; 3], borrowed: [0; 3], over: 0, closed: 0 };
+static NO_FLOW: FlowKey = Packet::EMPTY.flow;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
 /// The policy of one endpoint. The loader sizes each by its policy: only type, layout and flags have to agree.
@@ -35,10 +41,31 @@ pub(crate) static IPCACHE: LpmTrie<IpcacheKey, u32, 524_288, NO_PREALLOC> = LpmT
 /// By endpoint id.
 #[btf_map]
 pub(crate) static POLICIES: HashOfMaps<u32, PolicyMap, 4_096> = HashOfMaps::new();
+/// Direct flows, of which nobody has more than its quota: nothing is evicted. The loader says how many there may be.
 #[btf_map]
-pub(crate) static CONNTRACK: LruHashMap<FlowKey, FlowState, 131_072> = LruHashMap::new();
+pub(crate) static CONNTRACK: HashMap<FlowKey, FlowState, 131_072> = HashMap::new();
+/// Direct flows beyond their opener's quota: they evict each other.
 #[btf_map]
-pub(crate) static REDIRECTS: LruHashMap<RedirectKey, u32, 65_536> = LruHashMap::new();
+pub(crate) static OVERFLOW: LruHashMap<FlowKey, FlowState, 65_536> = LruHashMap::new();
+/// When something last went to OVERFLOW; 0: nothing is there.
+#[btf_map]
+pub(crate) static OVERFLOWED: Array<u64, 1> = Array::new();
+/// Flows of the proxy. The loader says how many there may be.
+#[btf_map]
+pub(crate) static PROXIED: HashMap<FlowKey, FlowState, 131_072> = HashMap::new();
+/// Flows that have closed; the oldest of a payer is overwritten by the next.
+#[btf_map]
+pub(crate) static CLOSED: HashMap<ClosedKey, FlowKey, 262_144, NO_PREALLOC> = HashMap::new();
+#[btf_map]
+pub(crate) static ACCOUNTS: HashMap<Payer, abi::Account, 16_384> = HashMap::new();
+/// Of outside prefixes. Made by the programs, removed by the loader when nothing is charged to them.
+#[btf_map]
+pub(crate) static OUTSIDERS: HashMap<Payer, abi::Account, { OUTSIDERS_MAX as usize }> = HashMap::new();
+/// By [`redirect_abi::quota`].
+#[btf_map]
+pub(crate) static POOLS: Array<Pool, { quota::COUNT as usize }> = Array::new();
+#[btf_map]
+pub(crate) static QUOTAS: Array<Quota, { quota::COUNT as usize }> = Array::new();
 #[btf_map]
 pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, 8_192> = LruHashMap::new();
 /// By ifindex, as ENDPOINTS; the loader removes what is gone.
@@ -141,21 +168,104 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn flow(&self, key: &FlowKey) -> Option<&Tracked> {
-        let state = NonNull::new(CONNTRACK.get_ptr_mut(key)?)?;
+        let state = if key.kind != kind::DIRECT {
+            PROXIED.get_ptr_mut(key)
+        } else {
+            match CONNTRACK.get_ptr_mut(key) {
+                None if has_overflowed() => OVERFLOW.get_ptr_mut(key),
+                state => state,
+            }
+        };
         // SAFETY: `Tracked` is `FlowState` with its words atomic, same size and alignment (asserted beside it); the kernel
-        // keeps the memory while the program runs, though it may come to hold another flow if this one is evicted.
-        Some(unsafe { state.cast::<Tracked>().as_ref() })
+        // keeps the memory while the program runs, though it may come to hold another flow if this one is removed.
+        NonNull::new(state?).map(|state| unsafe { state.cast::<Tracked>().as_ref() })
     }
 
     #[inline(always)]
-    fn insert_flow(&self, key: &FlowKey, state: &FlowState) -> Result<(), Full> {
-        CONNTRACK.insert(key, state, 0).map_err(|_| Full)
+    fn insert_flow(&self, key: &FlowKey, state: &FlowState) -> Result<(), Refused> {
+        let flags = u64::from(BPF_NOEXIST);
+        let answer = if key.kind == kind::DIRECT {
+            CONNTRACK.insert(key, state, flags)
+        } else {
+            PROXIED.insert(key, state, flags)
+        };
+        answer.map_err(|error| if error == -EEXIST { Refused::Exists } else { Refused::Full })
     }
 
     #[inline(always)]
-    fn remove_flow(&self, key: &FlowKey) {
-        // Not being there is as good as being removed.
-        let _ = CONNTRACK.remove(key);
+    fn insert_overflow(&self, key: &FlowKey, state: &FlowState) -> Result<(), Full> {
+        count(counter::FLOWS_OVER_QUOTA);
+        if let Some(at) = OVERFLOWED.get_ptr_mut(0) {
+            // SAFETY: the slot of an array is there for as long as the program; one word, written whole.
+            unsafe { ptr::write_volatile(at, self.now_ns()) }
+        }
+        OVERFLOW.insert(key, state, 0).map_err(|_| Full)
+    }
+
+    #[inline(always)]
+    fn remove_flow(&self, key: &FlowKey) -> bool {
+        if key.kind != kind::DIRECT {
+            return PROXIED.remove(key).is_ok();
+        }
+        CONNTRACK.remove(key).is_ok() || OVERFLOW.remove(key).is_ok()
+    }
+
+    #[inline(always)]
+    fn closed(&self, key: &ClosedKey) -> Option<&Slot> {
+        if CLOSED.get_ptr(key).is_none() {
+            // Full, or made by another CPU: what is there says.
+            let _ = CLOSED.insert(key, &NO_FLOW, u64::from(BPF_NOEXIST));
+        }
+        let slot = NonNull::new(CLOSED.get_ptr_mut(key)?)?;
+        // SAFETY: the value is a key, of which every bit pattern is one; the kernel keeps the memory while the program runs.
+        Some(unsafe { slot.cast::<Slot>().as_ref() })
+    }
+
+    #[inline(always)]
+    fn account(&self, payer: &Payer) -> Option<&Account> {
+        let account = if payer.kind == payer::OUTSIDE {
+            OUTSIDERS.get_ptr_mut(payer)
+        } else {
+            ACCOUNTS.get_ptr_mut(payer)
+        };
+        // SAFETY: the value is 64-bit words, of which every CPU adds to one at a time, atomically; the kernel keeps the memory
+        // while the program runs.
+        NonNull::new(account?).map(|account| unsafe { account.cast::<Account>().as_ref() })
+    }
+
+    #[inline(always)]
+    fn open_account(&self, payer: &Payer) -> Option<&Account> {
+        if let Some(account) = self.account(payer) {
+            return Some(account);
+        }
+        if payer.kind == payer::OUTSIDE {
+            // Full, or made by another CPU: what is there says.
+            let _ = OUTSIDERS.insert(payer, &NOTHING_YET, u64::from(BPF_NOEXIST));
+        }
+        self.account(payer)
+    }
+
+    #[inline(always)]
+    fn quota(&self, quota: u32) -> Quota {
+        match QUOTAS.get_ptr(quota) {
+            // SAFETY: the slot of an array is there for as long as the program; the loader may be writing to it, word by word.
+            Some(quota) => unsafe { ptr::read_volatile(quota) },
+            None => Quota::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn pool(&self, quota: u32) -> Option<&Word<u64>> {
+        let pool = NonNull::new(POOLS.get_ptr_mut(quota)?)?;
+        // SAFETY: as in `account`.
+        Some(unsafe { pool.cast::<Word<u64>>().as_ref() })
+    }
+
+    /// Nobody asks for what was there before: so it is an instruction that every kernel has.
+    #[inline(always)]
+    fn add(&self, counter: &Word<u64>, amount: u64) {
+        // SAFETY: the counter is 64 aligned bits in a map, to which the programs of all CPUs add in this way only.
+        let _ = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter.as_ptr(), amount) };
     }
 
     #[inline(always)]
@@ -193,10 +303,15 @@ impl Tables for Maps {
         // SAFETY: the socket is the one of the lookup above, and is not used after.
         unsafe { bpf_sk_release(socket) == 0 }
     }
+}
 
-    #[inline(always)]
-    fn insert_redirect(&self, key: &FlowKey, listener: u32) -> Result<(), Full> {
-        REDIRECTS.insert(key, listener, 0).map_err(|_| Full)
+/// Whether OVERFLOW is worth a look: it costs as much as the one before it.
+#[inline(always)]
+fn has_overflowed() -> bool {
+    match OVERFLOWED.get_ptr(0) {
+        // SAFETY: the slot of an array is there for as long as the program; one word, read whole.
+        Some(at) => unsafe { ptr::read_volatile(at) != 0 },
+        None => false,
     }
 }
 

@@ -5,20 +5,22 @@ pub mod world;
 
 use core::cell::{Cell, OnceCell, RefCell};
 use redirect_abi::{
-    Address, Endpoint, FlowKey, FlowState, FragmentKey, FragmentValue, IpcacheKey, Neighbour, PolicyKey,
-    family,
+    Address, ClosedKey, Endpoint, FlowKey, FlowState, FragmentKey, FragmentValue, IpcacheKey, Neighbour,
+    Payer, PolicyKey, Quota, family, payer,
 };
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
-use crate::packet::{is_mapped, mapped};
-use crate::tables::{Full, NoPolicyMap, Tables, Tracked};
+use crate::packet::{Packet, is_mapped, mapped};
+use crate::tables::{Account, Full, NoPolicyMap, Refused, Slot, Tables, Tracked, Word};
 
 /// Entries of a longest-prefix trie: how many bits count, and the key.
 type Trie<K, V> = Vec<(u32, K, V)>;
 
 /// Flows that one model tracks in its life.
-const FLOWS_MAX: usize = 256;
+const FLOWS_MAX: usize = 1024;
+/// Outside prefixes that have an account of their own.
+pub const OUTSIDERS_MAX: usize = 4;
 
 #[derive(Debug)]
 pub struct Model {
@@ -37,7 +39,16 @@ pub struct Model {
     entries_used: Cell<usize>,
     pub fragments: RefCell<BTreeMap<FragmentKey, FragmentValue>>,
     pub neighbours: RefCell<BTreeMap<u32, Neighbour>>,
-    pub redirects: RefCell<BTreeMap<FlowKey, u32>>,
+    /// Direct flows beyond the quota of who opened them.
+    pub overflow: RefCell<BTreeMap<FlowKey, usize>>,
+    /// Where in `closed` a place is.
+    closed_places: RefCell<BTreeMap<ClosedKey, usize>>,
+    closed: Vec<Slot>,
+    /// By payer. As in the kernel, those of outside prefixes make themselves.
+    accounts: BTreeMap<Payer, Account>,
+    outsiders: [OnceCell<(Payer, Account)>; OUTSIDERS_MAX],
+    pub quotas: [Quota; 3],
+    pools: [Word<u64>; 3],
     /// By [`redirect_abi::listener`].
     pub listeners: [bool; 2],
     /// Nothing more fits.
@@ -59,7 +70,13 @@ impl Default for Model {
             entries_used: Cell::default(),
             fragments: RefCell::default(),
             neighbours: RefCell::default(),
-            redirects: RefCell::default(),
+            overflow: RefCell::default(),
+            closed_places: RefCell::default(),
+            closed: core::iter::repeat_with(|| Slot::new(Packet::EMPTY.flow)).take(FLOWS_MAX).collect(),
+            accounts: BTreeMap::new(),
+            outsiders: [const { OnceCell::new() }; OUTSIDERS_MAX],
+            quotas: [Quota { endpoint: 64, other: 64, pool: 64 }; 3],
+            pools: Default::default(),
             listeners: [false; 2],
             full: false,
         }
@@ -71,6 +88,10 @@ impl Model {
     pub fn add_endpoint(&mut self, id: u32, identity: u32, v4: [u8; 4], v6: Address) {
         let endpoint = Endpoint { id, identity, ifindex: id, families: 3, v4: mapped(v4), v6 };
         let _: Option<Endpoint> = self.endpoints.insert(id, endpoint);
+        for kind in [payer::ENDPOINT, payer::NODE, payer::OUTSIDE_REST] {
+            let payer = Payer { endpoint: id, kind, ..Payer::default() };
+            let _: Option<Account> = self.accounts.insert(payer, Account::default());
+        }
         for address in [endpoint.v4, v6] {
             let _: Option<Endpoint> = self.addresses.insert(address, endpoint);
             self.add_identity(128, address, identity);
@@ -90,7 +111,21 @@ impl Model {
 
     /// The keys of all flows that are tracked.
     pub fn flow_keys(&self) -> Vec<FlowKey> {
-        self.flows.borrow().keys().copied().collect()
+        self.flows.borrow().keys().chain(self.overflow.borrow().keys()).copied().collect()
+    }
+
+    pub fn all_accounts(&self) -> impl Iterator<Item = (&Payer, &Account)> {
+        let outsiders = self.outsiders.iter().filter_map(OnceCell::get);
+        outsiders.map(|(payer, account)| (payer, account)).chain(&self.accounts)
+    }
+
+    fn place(&self, state: &FlowState) -> Result<usize, Full> {
+        self.room()?;
+        let place = self.entries_used.get();
+        let entry = self.entries.get(place).ok_or(Full)?;
+        entry.set(Tracked::from(*state)).map_err(|_taken| Full)?;
+        self.entries_used.set(place + 1);
+        Ok(place)
     }
 
     fn room(&self) -> Result<(), Full> {
@@ -129,24 +164,61 @@ impl Tables for Model {
     }
 
     fn flow(&self, key: &FlowKey) -> Option<&Tracked> {
-        let place = *self.flows.borrow().get(key)?;
+        let place = self.flows.borrow().get(key).or(self.overflow.borrow().get(key)).copied()?;
         self.entries.get(place)?.get()
     }
 
-    fn insert_flow(&self, key: &FlowKey, state: &FlowState) -> Result<(), Full> {
-        self.room()?;
-        let place = self.entries_used.get();
-        let entry = self.entries.get(place).ok_or(Full)?;
-        if entry.set(Tracked::from(*state)).is_err() {
-            return Err(Full);
+    fn insert_flow(&self, key: &FlowKey, state: &FlowState) -> Result<(), Refused> {
+        if self.flows.borrow().contains_key(key) {
+            return Err(Refused::Exists);
         }
-        self.entries_used.set(place + 1);
+        let place = self.place(state).map_err(|Full| Refused::Full)?;
         let _: Option<usize> = self.flows.borrow_mut().insert(*key, place);
         Ok(())
     }
 
-    fn remove_flow(&self, key: &FlowKey) {
-        let _: Option<usize> = self.flows.borrow_mut().remove(key);
+    fn insert_overflow(&self, key: &FlowKey, state: &FlowState) -> Result<(), Full> {
+        let place = self.place(state)?;
+        let _: Option<usize> = self.overflow.borrow_mut().insert(*key, place);
+        Ok(())
+    }
+
+    fn remove_flow(&self, key: &FlowKey) -> bool {
+        self.flows.borrow_mut().remove(key).or_else(|| self.overflow.borrow_mut().remove(key)).is_some()
+    }
+
+    fn closed(&self, key: &ClosedKey) -> Option<&Slot> {
+        let mut places = self.closed_places.borrow_mut();
+        let next = places.len();
+        let place = *places.entry(*key).or_insert(next);
+        self.closed.get(place)
+    }
+
+    fn account(&self, payer: &Payer) -> Option<&Account> {
+        self.all_accounts().find(|(known, _)| *known == payer).map(|(_, account)| account)
+    }
+
+    fn open_account(&self, payer: &Payer) -> Option<&Account> {
+        let free = || self.outsiders.iter().find(|place| place.get().is_none());
+        if payer.kind == payer::OUTSIDE
+            && self.account(payer).is_none()
+            && let Some(place) = free()
+        {
+            let _: &(Payer, Account) = place.get_or_init(|| (*payer, Account::default()));
+        }
+        self.account(payer)
+    }
+
+    fn quota(&self, quota: u32) -> Quota {
+        at(&self.quotas, quota).copied().unwrap_or_default()
+    }
+
+    fn pool(&self, quota: u32) -> Option<&Word<u64>> {
+        at(&self.pools, quota)
+    }
+
+    fn add(&self, counter: &Word<u64>, amount: u64) {
+        counter.store(counter.load().wrapping_add(amount));
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue> {
@@ -172,12 +244,10 @@ impl Tables for Model {
     fn has_listener(&self, index: u32) -> bool {
         usize::try_from(index).ok().and_then(|index| self.listeners.get(index).copied()).unwrap_or(false)
     }
+}
 
-    fn insert_redirect(&self, key: &FlowKey, listener: u32) -> Result<(), Full> {
-        self.room()?;
-        let _: Option<u32> = self.redirects.borrow_mut().insert(*key, listener);
-        Ok(())
-    }
+fn at<T>(list: &[T], index: u32) -> Option<&T> {
+    list.get(usize::try_from(index).ok()?)
 }
 
 fn longest<K, V: Copy, const N: usize>(

@@ -6,15 +6,15 @@ use aya_ebpf::macros::{classifier, sk_lookup};
 use aya_ebpf::programs::{SkLookupContext, TcContext};
 use core::mem::transmute;
 use core::ptr::{self, addr_of};
-use redirect_abi::{FlowKey, SocketBuffer, counter, kind, mark, verdict};
-use redirect_prog::packet::{Arrival, Bytes, Packet, mapped};
+use redirect_abi::{FlowKey, SocketBuffer, collect as ask, counter, kind, listener, mark, verdict};
+use redirect_prog::packet::{Arrival, Bytes, Packet, is_mapped, mapped};
 use redirect_prog::promises::Promises;
 use redirect_prog::protocol;
 use redirect_prog::verdict::{Decision, Opened, Pass, Reason, Report};
-use redirect_prog::{from_endpoint, to_endpoint};
+use redirect_prog::{from_endpoint, quota, to_endpoint};
 
 use crate::events;
-use crate::maps::{Hook, LISTENERS, Maps, REDIRECTS, Scratch, count};
+use crate::maps::{Hook, LISTENERS, Maps, PROXIED, Scratch, count};
 
 /// Of `ip_summed`: the device completes the checksum.
 const CHECKSUM_PARTIAL: u8 = 3;
@@ -153,12 +153,31 @@ fn read_promises(skb: *mut __sk_buff, promises: &mut Promises) {
     }
 }
 
+/// Run by the loader, on no interface: removes flows that have expired, or that it names. As removing and accounting are one
+/// step here, a loader that is killed leaves no account that is wrong.
+#[classifier]
+pub(crate) fn collect(context: TcContext) -> i32 {
+    let Ok(asked) = context.load::<u8>(0) else { return TC_ACT_SHOT };
+    for place in 0..ask::KEYS_MAX {
+        let offset = ask::HEAD_BYTES + place * size_of::<FlowKey>();
+        let Ok(key) = context.load::<FlowKey>(offset) else { break };
+        match asked {
+            ask::EXPIRED => quota::remove_expired(&Maps, &key),
+            ask::BORROWED => quota::take_back(&Maps, &key),
+            _ => return TC_ACT_SHOT,
+        }
+    }
+    TC_ACT_OK
+}
+
 /// In the node's network namespace: a connection that was redirected goes to the proxy's listener, whatever port it is for.
 #[sk_lookup]
 pub(crate) fn pick_listener(context: SkLookupContext) -> u32 {
     let Some(key) = looked_up(&context) else { return SK_PASS };
-    // SAFETY: copied at once; what is written meanwhile for the same connection says the same.
-    let Some(listener) = unsafe { REDIRECTS.get(&key) }.copied() else { return SK_PASS };
+    if PROXIED.get_ptr(&key).is_none() {
+        return SK_PASS;
+    }
+    let listener = if is_mapped(&key.source) { listener::IPV4 } else { listener::IPV6 };
     match LISTENERS.redirect_sk_lookup(&context, listener, 0) {
         Ok(()) => SK_PASS,
         // The proxy is down. A listener of the host's must not answer in its place.

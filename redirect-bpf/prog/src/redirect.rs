@@ -1,13 +1,13 @@
 //! Hands connections to the proxy: a mark routes them to the node, SK_LOOKUP picks the listener.
 //!
-//! INVARIANT: REDIRECTS knows a connection before its packet is marked. Without its entry a listener of the host's on the
-//! same port would take it.
+//! INVARIANT: PROXIED knows a connection before its packet is marked, and nothing evicts it. Without its entry a listener of the
+//! host's on the same port would take it.
 
 use redirect_abi::{FlowKey, kind, listener};
 
 use crate::conntrack;
 use crate::packet::{Fragment, Packet};
-use crate::tables::{Full, Tables};
+use crate::tables::Tables;
 use crate::verdict::{Decision, Opened, Pass, Reason, Report};
 
 /// A packet whose policy wants it inspected.
@@ -19,7 +19,7 @@ pub fn to_proxy(tables: &impl Tables, packet: &Packet, report: &mut Report) -> D
     if packet.fragment != Fragment::Whole {
         return Err(Reason::FragmentRedirected);
     }
-    if packet.opens() { open(tables, packet, report) } else { mid_stream(tables, packet, report.epoch) }
+    if packet.opens() { open(tables, packet, report) } else { mid_stream(tables, packet, report) }
 }
 
 /// A packet of a connection that the proxy has, and that a new one would not need.
@@ -34,20 +34,19 @@ fn open(tables: &impl Tables, packet: &Packet, report: &mut Report) -> Decision 
     if !tables.has_listener(index) {
         return Err(Reason::NoListener);
     }
-    conntrack::track_proxied(tables, packet, kind::PROXY_DOWNSTREAM, report.epoch)?;
-    tables.insert_redirect(&downstream(&packet.flow), index).map_err(|Full| Reason::MapFull)?;
+    conntrack::track_proxied(tables, packet, kind::PROXY_DOWNSTREAM, report)?;
     report.opened = Opened::Redirected;
     Ok(Pass::ToProxy)
 }
 
 /// The proxy can't inspect what it did not see from the start: such a connection is to be reset.
 #[inline(always)]
-fn mid_stream(tables: &impl Tables, packet: &Packet, epoch: u32) -> Decision {
+fn mid_stream(tables: &impl Tables, packet: &Packet, report: &Report) -> Decision {
     if stays_with_proxy(tables, packet) {
         return Ok(Pass::ToProxy);
     }
     if !conntrack::touch_refused(tables, packet) {
-        conntrack::track_cut(tables, packet, epoch)?;
+        conntrack::track_cut(tables, packet, report)?;
     }
     Err(Reason::RedirectRequired)
 }
@@ -60,7 +59,7 @@ pub fn stays_with_proxy(tables: &impl Tables, packet: &Packet) -> bool {
     }
     match conntrack::find_of(tables, &packet.flow, kind::PROXY_DOWNSTREAM) {
         Some(flow) => {
-            conntrack::touch(tables, flow, packet, conntrack::Sender::Source);
+            conntrack::touch(tables, kind::PROXY_DOWNSTREAM, flow, packet, conntrack::Sender::Source);
             true
         }
         None => false,

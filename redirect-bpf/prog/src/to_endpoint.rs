@@ -1,6 +1,6 @@
 //! What reaches an endpoint: already judged where it came from, or the proxy's own, or judged here by ingress policy.
 
-use redirect_abi::{direction, flow_flags, kind, mark};
+use redirect_abi::{direction, flow_flags, kind, mark, payer};
 
 use crate::conntrack;
 use crate::fragments::{self, Ports};
@@ -24,19 +24,28 @@ pub fn judge(
     report.endpoint = endpoint.id;
     report.ifindex = arrival.ifindex;
     report.destination_identity = endpoint.identity;
+    let local_sender = arrival.ingress_ifindex == 0;
+    report.payer = if local_sender { payer::NODE } else { payer::OUTSIDE };
+    report.payer_endpoint = endpoint.id;
     match packet::parse(frame, arrival, packet)? {
         Network::Arp => return Ok(Pass::Unmarked),
         Network::Ip => {}
     }
-    let local_sender = arrival.ingress_ifindex == 0;
     match arrival.mark & mark::MASK {
         mark::CHECKED if arrival.mark >> mark::CHECKED_FOR_SHIFT == endpoint.id => return Ok(Pass::Unmarked),
-        mark::PROXY_DOWNSTREAM if local_sender => return Ok(Pass::Unmarked),
+        mark::PROXY_DOWNSTREAM if local_sender => {
+            conntrack::note_end_of_downstream(tables, packet);
+            return Ok(Pass::Unmarked);
+        }
         mark::PROXY_UPSTREAM if local_sender => {
             if packet.fragment != Fragment::Whole {
                 return Err(Reason::FragmentRedirected);
             }
-            conntrack::track_proxied(tables, packet, kind::PROXY_UPSTREAM, report.epoch)?;
+            // In the name of the client, who pays for it.
+            if let Some(client) = tables.endpoint_at(&packet.flow.source) {
+                (report.payer, report.payer_endpoint) = (payer::ENDPOINT, client.id);
+            }
+            conntrack::track_proxied(tables, packet, kind::PROXY_UPSTREAM, report)?;
             return Ok(Pass::Unmarked);
         }
         _ => {}

@@ -38,6 +38,7 @@ pub enum Reason {
     Segmentation = reason::SEGMENTATION,
     UntrackedAnswer = reason::UNTRACKED_ANSWER,
     FalseNeighbour = reason::FALSE_NEIGHBOUR,
+    FlowQuota = reason::FLOW_QUOTA,
 }
 
 pub type Decision = Result<Pass, Reason>;
@@ -57,6 +58,10 @@ pub struct Report {
     /// One of [`redirect_abi::direction`].
     pub direction: u8,
     pub opened: Opened,
+    /// One of [`redirect_abi::payer`]: who pays for what the packet opens.
+    pub payer: u8,
+    /// As [`redirect_abi::Payer::endpoint`].
+    pub payer_endpoint: u32,
 }
 
 /// Whether the packet is the first of a connection.

@@ -127,8 +127,10 @@ impl Node {
         assert!(packet.fragment != Fragment::Rest, "its ports are somebody's guess");
         if packet.opens() {
             assert_eq!(self.policy, Policy::Inspected);
-            let listener = self.world.model.redirects.borrow().get(&downstream(&packet.flow)).copied();
-            assert_eq!(listener, Some(u32::from(!packet.is_ipv4())));
+            assert!(
+                self.world.model.flow(&downstream(&packet.flow)).is_some(),
+                "no listener is found for it"
+            );
         }
     }
 

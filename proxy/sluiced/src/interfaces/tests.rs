@@ -74,6 +74,7 @@ fn kernel(places: &Places, findings: &Arc<Findings>) -> Kernel {
         bpffs: places.pins.clone(),
         state_directory: places.state.clone(),
         keep_sysctls: true,
+        flows: redirect::FlowLimits { flows_max: 4096, inspected_flows_max: 512, flows_per_endpoint: 64 },
     };
     let redirector = Redirector::start(settings).unwrap();
     let config = config_node::read("n.yaml", NODE).unwrap();

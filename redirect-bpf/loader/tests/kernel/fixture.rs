@@ -2,8 +2,8 @@
 //!
 //! `<name>-node` has `lxc0`, `lxc1`, ... whose other ends are `eth0` in `<name>-0`, `<name>-1`, ...
 
-use redirect::Settings;
 use redirect::plan::{Plan, PlannedEndpoint, PolicyMap};
+use redirect::{FlowLimits, Settings};
 use redirect_abi::{Address, IpcacheKey, PolicyKey, aspect, direction, family, verdict};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -21,6 +21,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub(crate) const PORT: u16 = 80;
 /// The identity of pod n is this plus n.
 const FIRST_IDENTITY: u32 = 1000;
+
+/// Small, so that tests can go beyond it: 64 of each for an endpoint.
+pub(crate) const FLOWS: FlowLimits =
+    FlowLimits { flows_max: 16_384, inspected_flows_max: 512, flows_per_endpoint: 64 };
 
 pub(crate) struct Node {
     name: String,
@@ -105,6 +109,7 @@ impl Node {
             bpffs: self.directory.join("bpf"),
             state_directory: self.directory.join("state"),
             keep_sysctls: true,
+            flows: FLOWS,
         }
     }
 

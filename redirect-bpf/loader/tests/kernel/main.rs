@@ -9,5 +9,6 @@ mod lifecycle;
 mod links;
 mod metadata;
 mod peers;
+mod quotas;
 mod repairs;
 mod traffic;

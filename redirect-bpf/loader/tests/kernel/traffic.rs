@@ -267,7 +267,7 @@ fn a_flood_of_flows_holds_up_nobody_s_cut() {
         let mut key = [0_u8; 40];
         key[..16].fill(9);
         (key[32], key[33], key[36]) = (port.to_be_bytes()[0], port.to_be_bytes()[1], UDP);
-        let mut state = [0_u8; 32];
+        let mut state = [0_u8; 40];
         state[..8].copy_from_slice(&u64::MAX.to_ne_bytes());
         conntrack.insert(key, state, 0).unwrap();
     }
@@ -389,7 +389,7 @@ fn a_sweep_collects_what_has_been_silent_for_its_lifetime() {
         key
     };
     let entry = |last_seen_ns: u64| {
-        let mut state = [0_u8; 32];
+        let mut state = [0_u8; 40];
         state[..8].copy_from_slice(&last_seen_ns.to_ne_bytes());
         state
     };
@@ -400,18 +400,18 @@ fn a_sweep_collects_what_has_been_silent_for_its_lifetime() {
     assert_eq!(left, [key(2)]);
 }
 
-fn conntrack(node: &Node) -> aya::maps::HashMap<aya::maps::MapData, [u8; 40], [u8; 32]> {
+pub(crate) fn conntrack(node: &Node) -> aya::maps::HashMap<aya::maps::MapData, [u8; 40], [u8; 40]> {
     let data =
         aya::maps::MapData::from_pin(node.pins().join(redirect_abi::SCHEMA).join("maps/CONNTRACK")).unwrap();
     aya::maps::Map::from_map_data(data).unwrap().try_into().unwrap()
 }
 
-fn events(redirector: &mut Redirector) -> Vec<KernelEvent> {
+pub(crate) fn events(redirector: &mut Redirector) -> Vec<KernelEvent> {
     let mut events = Vec::new();
     redirector.events(1000, &mut events);
     events
 }
 
-fn counter(redirector: &Redirector, name: &str) -> u64 {
+pub(crate) fn counter(redirector: &Redirector, name: &str) -> u64 {
     redirector.counters().unwrap().into_iter().find(|(known, _)| *known == name).unwrap().1
 }

@@ -102,7 +102,7 @@ fn datagrams_are_adopted_as_connections_are() {
         let mut world = World::open();
         world.policy(B, &[port(INGRESS, A, UDP, 53, ALLOW), any(EGRESS)]);
         check(&world, A, &query, Ok(Pass::Checked));
-        world.model.remove_flow(&flow(family, A, B, UDP, (4000, 53)));
+        crate::quota::remove(&world.model, &flow(family, A, B, UDP, (4000, 53)));
         world.policy(B, &[port(INGRESS, Outside, UDP, 53, ALLOW), any(EGRESS)]);
         world.next_epoch();
         check(&world, B, &reply, Err(Reason::UntrackedAnswer));
@@ -124,7 +124,7 @@ fn answers_from_elsewhere() {
         assert_eq!(world.to(B, Outside, 0, &answer).0, Err(Reason::RedirectRequired));
         world.policy(B, &[any(INGRESS), port(EGRESS, A, TCP, 80, ALLOW)]);
         world.next_epoch();
-        world.model.remove_flow(&flow(family, Outside, B, TCP, (80, 4000)));
+        crate::quota::remove(&world.model, &flow(family, Outside, B, TCP, (80, 4000)));
         assert_eq!(world.to(B, Outside, 0, &answer).0, Err(Reason::UntrackedAnswer));
         world.policy(B, &[any(INGRESS)]);
         assert_eq!(world.to(B, Outside, 0, &answer).0, Ok(Pass::Unmarked));
@@ -168,7 +168,7 @@ proptest! {
                 Step::Evict(nth) => {
                     let keys = world.model.flow_keys();
                     if !keys.is_empty() {
-                        world.model.remove_flow(&keys[nth % keys.len()]);
+                        crate::quota::remove(&world.model, &keys[nth % keys.len()]);
                     }
                 }
                 Step::ProxyDials(port) => {

@@ -1,7 +1,7 @@
 //! Entries: how long they mean something, what they note, and that nothing passes for a reply that is none.
 
 use proptest::prelude::*;
-use redirect_abi::{PolicyKey, direction::*, verdict};
+use redirect_abi::{PolicyKey, direction::*, lifetime, lifetime_ns, verdict};
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
@@ -13,15 +13,23 @@ use crate::verdict::{Decision, Pass};
 use Party::{A, B};
 use tcp::{ACK, FIN, RST, SYN};
 
+const TCP_LIFETIME_NS: u64 = lifetime::TCP_NS;
+const CLOSED_LIFETIME_NS: u64 = lifetime::CLOSED_NS;
+const DATAGRAM_LIFETIME_NS: u64 = lifetime::DATAGRAM_NS;
+
 #[test]
 fn lifetimes() {
-    assert_eq!(lifetime_ns(UDP, 0), DATAGRAM_LIFETIME_NS);
-    assert_eq!(lifetime_ns(UDP, flow_flags::RST), DATAGRAM_LIFETIME_NS);
-    assert_eq!(lifetime_ns(TCP, 0), TCP_LIFETIME_NS);
-    assert_eq!(lifetime_ns(TCP, flow_flags::FIN_SOURCE), TCP_LIFETIME_NS);
-    assert_eq!(lifetime_ns(TCP, flow_flags::FIN_DESTINATION), TCP_LIFETIME_NS);
-    assert_eq!(lifetime_ns(TCP, CLOSED_BY_BOTH), CLOSED_LIFETIME_NS);
-    assert_eq!(lifetime_ns(TCP, flow_flags::RST), CLOSED_LIFETIME_NS);
+    const BY_BOTH: u32 = flow_flags::FIN_SOURCE | flow_flags::FIN_DESTINATION;
+    let of = |protocol, flags| lifetime_ns(protocol, flags, [0, 0, 0, 1]);
+    assert_eq!(of(UDP, 0), DATAGRAM_LIFETIME_NS);
+    assert_eq!(of(UDP, flow_flags::RST), DATAGRAM_LIFETIME_NS);
+    assert_eq!(of(TCP, 0), TCP_LIFETIME_NS);
+    assert_eq!(of(TCP, flow_flags::FIN_SOURCE), TCP_LIFETIME_NS);
+    assert_eq!(of(TCP, flow_flags::FIN_DESTINATION), TCP_LIFETIME_NS);
+    assert_eq!(of(TCP, BY_BOTH), CLOSED_LIFETIME_NS);
+    assert_eq!(of(TCP, flow_flags::RST), CLOSED_LIFETIME_NS);
+    assert_eq!(lifetime_ns(TCP, 0, [0; 4]), lifetime::UNANSWERED_NS);
+    assert_eq!(lifetime_ns(TCP, BY_BOTH, [0; 4]), CLOSED_LIFETIME_NS);
 }
 
 #[test]

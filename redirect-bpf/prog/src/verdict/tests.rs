@@ -53,7 +53,8 @@ fn after(reason: Reason) -> Option<Reason> {
         R::DeferredChecksum => R::Segmentation,
         R::Segmentation => R::UntrackedAnswer,
         R::UntrackedAnswer => R::FalseNeighbour,
-        R::FalseNeighbour => return None,
+        R::FalseNeighbour => R::FlowQuota,
+        R::FlowQuota => return None,
     })
 }
 
@@ -119,15 +120,22 @@ fn produce(reason: Reason, family: Family) {
             let fragment = fragment(family, TCP, 0, true);
             promised(&world, &fragment, Promises { segment_bytes: 1000, ..Promises::NONE }, reason);
         }
-        R::UntrackedAnswer => {
-            // B serves A's enemies only.
-            world.policy(B, &[port(INGRESS, Outside, TCP, 80, ALLOW), any(EGRESS)]);
-            leaving(&world, B, &frame(family, B, A, TCP, &segment(80, 4000, tcp::ACK)), reason);
-            world.policy(B, &[port(EGRESS, A, TCP, 80, ALLOW), any(INGRESS)]);
-            let answer = frame(family, Outside, B, TCP, &segment(80, 4000, tcp::ACK));
-            reaching(&world, Outside, &answer, reason);
+        R::UntrackedAnswer => untracked_answer(&mut world, family, reason),
+        R::FlowQuota => {
+            world.policy(B, &[peer(INGRESS, A, REDIRECT)]);
+            world.model.quotas = Default::default();
+            leaving(&world, A, &syn, reason);
         }
     }
+}
+
+fn untracked_answer(world: &mut World, family: Family, reason: Reason) {
+    // B serves A's enemies only.
+    world.policy(B, &[port(INGRESS, Outside, TCP, 80, ALLOW), any(EGRESS)]);
+    leaving(world, B, &frame(family, B, A, TCP, &segment(80, 4000, tcp::ACK)), reason);
+    world.policy(B, &[port(EGRESS, A, TCP, 80, ALLOW), any(INGRESS)]);
+    let answer = frame(family, Outside, B, TCP, &segment(80, 4000, tcp::ACK));
+    reaching(world, Outside, &answer, reason);
 }
 
 /// At the hook where A's packets come in, and at that where they go to B.

@@ -124,3 +124,28 @@ fn addresses_that_the_node_gets_late_are_its_own() {
     let _revision = daemon.wait_for_revision_after(before).unwrap();
     assert!(connects(LATE[0]));
 }
+
+#[test]
+#[ignore = "needs root"]
+fn an_interface_that_refuses_its_programs_holds_up_no_change() {
+    let node = Node::new(&STAR_WARS).unwrap();
+    let _deathstar = Deathstar::start(&node.pod("deathstar-1").namespace, 80).unwrap();
+    let daemon = Daemon::start(&node).unwrap();
+    let pin = daemon.pins().join("sluice/v2/links/lxc-xwing:from_endpoint");
+    std::fs::remove_file(&pin).unwrap();
+    while std::fs::create_dir(&pin).is_err() {
+        // It was put back in between.
+        drop(std::fs::remove_file(&pin));
+    }
+    let part = "the interface `lxc-xwing` refuses its programs";
+    daemon.wait_until(part, |daemon| says(daemon, part)).unwrap();
+    let status = daemon.sluice_command().unwrap().arg("status").output().unwrap();
+    assert_eq!(status.status.code(), Some(1), "{status:?}");
+    let _revision = daemon.apply("rule1.yaml", &empire_may_ask(HTTP)).unwrap();
+    for family in Family::BOTH {
+        assert!(lands(&node, family), "{family:?}");
+    }
+    let _revision = daemon.remove("rule1.yaml").unwrap();
+    std::fs::remove_dir(&pin).unwrap();
+    daemon.wait_until("it is over", |daemon| !says(daemon, part)).unwrap();
+}

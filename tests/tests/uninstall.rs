@@ -118,3 +118,56 @@ fn a_running_daemon_keeps_what_it_set_up() {
     assert_eq!(Network::of(&node), with_daemon);
     check_enforced(&node);
 }
+
+/// The node file of somebody who takes the node for one without a daemon: other directories, another socket.
+fn other_node_file(daemon: &Daemon) -> std::path::PathBuf {
+    let directory = daemon.directory.display();
+    let (pins, other_pins) = (daemon.pins().display().to_string(), daemon.pins().join("other"));
+    std::fs::create_dir_all(&other_pins).unwrap();
+    let text = std::fs::read_to_string(daemon.config()).unwrap();
+    let text = text
+        .replace(&format!("\"{directory}/state\""), &format!("\"{directory}/other-state\""))
+        .replace(&format!("\"{directory}/sluiced.sock\""), &format!("\"{directory}/other.sock\""))
+        .replace(&format!("bpffs = \"{pins}\""), &format!("bpffs = \"{}\"", other_pins.display()));
+    let file = daemon.directory.join("other.toml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_node_has_one_daemon_and_is_taken_down_by_any_node_file() {
+    let node = Node::new(&STAR_WARS).unwrap();
+    let _deathstar = Deathstar::start(&node.pod("deathstar-1").namespace, 80).unwrap();
+    let mut daemon = Daemon::start(&node).unwrap();
+    let _revision = daemon.apply("rule1.yaml", &empire_may_ask(HTTP)).unwrap();
+    let with_daemon = Network::of(&node);
+    let other = other_node_file(&daemon);
+    let run = |program: &str, words: &[&str]| {
+        let program = binaries::program(program).unwrap();
+        node.namespace
+            .command(program.to_str().unwrap())
+            .args(words)
+            .arg("--config")
+            .arg(&other)
+            .output()
+            .unwrap()
+    };
+    let holder = format!("the process {} (", daemon.pid().unwrap());
+    for output in [run("sluiced", &[]), run("sluice", &["uninstall"])] {
+        let complaint =
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(complaint.contains(&holder) && complaint.contains("node.toml"), "{holder}: {complaint}");
+    }
+    assert_eq!(Network::of(&node), with_daemon);
+    check_enforced(&node);
+
+    daemon.kill().unwrap();
+    let output = run("sluice", &["uninstall"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(!daemon.pins().join("sluice").exists());
+    for family in Family::BOTH {
+        assert!(lands(&node, "xwing", family), "{family:?}");
+    }
+}

@@ -26,7 +26,9 @@ struct Sources {
     missing_interfaces: Vec<String>,
     node_file: Vec<Finding>,
     policies: Vec<Finding>,
+    refusing_interfaces: Vec<Finding>,
     resolve: Vec<Finding>,
+    thread: Vec<Finding>,
 }
 
 impl Findings {
@@ -43,7 +45,9 @@ impl Findings {
             missing_interfaces,
             node_file,
             policies,
+            refusing_interfaces,
             resolve,
+            thread,
         } = &*sources;
         let said = [
             node_file,
@@ -56,6 +60,8 @@ impl Findings {
             links,
             addresses,
             descriptors,
+            refusing_interfaces,
+            thread,
         ];
         let said = said.into_iter().flatten().cloned();
         said.chain(missing_interfaces.iter().map(|name| of_missing_interface(name))).collect()
@@ -67,6 +73,26 @@ impl Findings {
 
     pub(crate) fn set_missing_interfaces(&self, names: Vec<String>) {
         self.lock().missing_interfaces = names;
+    }
+
+    /// Interfaces that don't take their programs, each with the cause.
+    pub(crate) fn set_refusing_interfaces<'a>(&self, refusing: impl Iterator<Item = (&'a str, &'a str)>) {
+        self.lock().refusing_interfaces =
+            refusing.map(|(name, cause)| of_refusing_interface(name, cause)).collect();
+    }
+
+    /// Nothing in the kernel is changed any more.
+    pub(crate) fn set_thread_ended(&self) {
+        let finding = Finding {
+            severity: "error".into(),
+            fix: "restart sluiced, and report its log: it is a bug".into(),
+            ..of_machine(
+                "the thread that owns the kernel side has panicked: what was in force is enforced, and no change of \
+                 policy, address or interface gets into force any more"
+                    .into(),
+            )
+        };
+        self.lock().thread = vec![finding];
     }
 
     /// What of the machine's settings stands in the way.
@@ -161,6 +187,21 @@ fn of_missing_interface(name: &str) -> Finding {
         field: "endpoint.interface".into(),
         message: format!("there is no interface `{name}` to enforce its endpoint's policy on"),
         fix: "create it, or correct the node file; it is taken up when it appears".into(),
+    }
+}
+
+fn of_refusing_interface(name: &str, cause: &str) -> Finding {
+    Finding {
+        severity: "error".into(),
+        subject: name.into(),
+        line: 0,
+        field: "endpoint.interface".into(),
+        message: format!(
+            "the interface `{name}` refuses its programs, so packets of its endpoint are dropped (`no_policy_map`): {cause}"
+        ),
+        fix: format!(
+            "remove what is in the way (`tc filter show dev {name} ingress`, `bpftool net`); it is tried again every second"
+        ),
     }
 }
 

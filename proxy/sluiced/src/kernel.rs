@@ -13,17 +13,23 @@ use policy_model::Snapshot;
 use policy_model::snapshot::{Admission, Flow};
 use redirect::plan::Plan;
 use redirect::{CutFlow, Error, Events, Fate, KernelEvent, Pending, Redirector};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// The thread's door.
 #[derive(Clone, Debug)]
 pub(crate) struct Kernel {
-    commands: SyncSender<Command>,
+    commands: Sender<Queued>,
+    /// The places of the queue: who finds none waits.
+    places: Arc<Semaphore>,
 }
+
+/// A command keeps its place until it is obeyed, or the thread has ended.
+type Queued = (Command, OwnedSemaphorePermit);
 
 #[derive(Debug)]
 enum Command {
@@ -32,6 +38,8 @@ enum Command {
     Cut(oneshot::Sender<Result<Option<Vec<CutFlow>>, Failure>>),
     Judge(Arc<Snapshot>, oneshot::Sender<Result<Vec<CutFlow>, Failure>>),
     Look(oneshot::Sender<Result<(), Failure>>),
+    #[cfg(test)]
+    Panic(oneshot::Sender<Result<(), Failure>>),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +52,8 @@ pub(crate) enum Failure {
     NothingPending,
 }
 
+/// So many commands wait for the thread; who has another one waits for a place.
+const QUEUE_MAX: usize = 4;
 /// The kernel's verdicts are collected no more often than this,
 const EVENTS_EVERY: Duration = Duration::from_millis(10);
 /// ... and at most so many at once.
@@ -59,13 +69,23 @@ impl Kernel {
         findings: Arc<Findings>,
         sweep_every: Duration,
     ) -> std::io::Result<Self> {
-        let (commands, receiver) = sync_channel(4);
+        let (commands, receiver) = channel();
         findings.set_machine(redirector.warnings());
         let repairs = Repairs::default();
-        let thread = Thread { redirector, pending: None, repairs, metrics, findings, sweep_every };
-        let _detached =
-            std::thread::Builder::new().name("kernel".into()).spawn(move || thread.run(&receiver))?;
-        Ok(Self { commands })
+        let told = Arc::clone(&findings);
+        let mut thread = Thread { redirector, pending: None, repairs, metrics, findings, sweep_every };
+        let _detached = std::thread::Builder::new().name("kernel".into()).spawn(move || {
+            let run = AssertUnwindSafe(|| thread.run(&receiver));
+            if catch_unwind(run).is_err() {
+                tracing::error!(
+                    "the thread that owns the kernel side has ended; what was in force is enforced"
+                );
+                told.set_thread_ended();
+                // Its locks are held as long as the process lives: nobody takes the pins from under the connections.
+                core::mem::forget(thread);
+            }
+        })?;
+        Ok(Self { commands, places: Arc::new(Semaphore::new(QUEUE_MAX)) })
     }
 
     /// The kernel becomes the stricter of old and new.
@@ -93,12 +113,18 @@ impl Kernel {
         self.ask(Command::Look).await
     }
 
+    #[cfg(test)]
+    pub(crate) async fn panic(&self) -> Result<(), Failure> {
+        self.ask(Command::Panic).await
+    }
+
     async fn ask<T>(
         &self,
         command: impl FnOnce(oneshot::Sender<Result<T, Failure>>) -> Command,
     ) -> Result<T, Failure> {
         let (answer, answered) = oneshot::channel();
-        self.commands.try_send(command(answer)).map_err(|_ended| Failure::ThreadEnded)?;
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_closed| Failure::ThreadEnded)?;
+        self.commands.send((command(answer), place)).map_err(|_ended| Failure::ThreadEnded)?;
         answered.await.unwrap_or(Err(Failure::ThreadEnded))
     }
 }
@@ -114,11 +140,14 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(mut self, commands: &Receiver<Command>) {
+    fn run(&mut self, commands: &Receiver<Queued>) {
         let mut swept = Instant::now();
         loop {
             match commands.recv_timeout(self.sweep_every.saturating_sub(swept.elapsed())) {
-                Ok(command) => self.obey(command),
+                Ok((command, place)) => {
+                    drop(place);
+                    self.obey(command);
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     swept = Instant::now();
                     self.sweep();
@@ -139,6 +168,8 @@ impl Thread {
                 self.look();
                 drop(answer.send(Ok(())));
             }
+            #[cfg(test)]
+            Command::Panic(_answer) => panic!("told to"),
         }
     }
 
@@ -168,6 +199,7 @@ impl Thread {
     fn report_missing(&self) {
         let missing = self.redirector.missing_interfaces().map(Into::into).collect();
         self.findings.set_missing_interfaces(missing);
+        self.findings.set_refusing_interfaces(self.redirector.refusing_interfaces());
     }
 
     fn sweep(&mut self) {

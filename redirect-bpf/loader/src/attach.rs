@@ -153,12 +153,14 @@ impl Programs {
         self.unread.as_deref()
     }
 
-    /// Attaches what is not attached to this interface, and gives what is the programs of this process.
+    /// Attaches what is not attached to this interface, and gives what is the programs of this process. Where one is refused the
+    /// other one is attached all the same: half a judge, who knows of no policy, is better than none.
     pub(crate) fn ensure(&mut self, interface: &str, ifindex: u32) -> Result<(), Error> {
-        match self.hook {
-            Hook::Clsact => SIDES.iter().try_for_each(|side| self.ensure_filter(interface, *side)),
-            Hook::Tcx => SIDES.iter().try_for_each(|side| self.ensure_link(interface, ifindex, *side)),
-        }
+        let sides = SIDES.map(|side| match self.hook {
+            Hook::Clsact => self.ensure_filter(interface, side),
+            Hook::Tcx => self.ensure_link(interface, ifindex, side),
+        });
+        sides.into_iter().collect()
     }
 
     fn ensure_link(&mut self, interface: &str, ifindex: u32, side: Side) -> Result<(), Error> {
@@ -310,6 +312,14 @@ pub(crate) fn check_namespace(pins: &Pins) -> Result<(), Error> {
         Ok(found) if found == here => Ok(()),
         Ok(_) => Err(Error::OtherNamespace(pins.root().into())),
     }
+}
+
+/// Whether these pins run in the network namespace of this thread. Where that can't be learnt they are somebody else's.
+pub(crate) fn run_here(picker: &Path) -> Result<bool, Error> {
+    let here = namespace_attachment(&own_namespace()?)?;
+    Ok(sys::pinned(picker)
+        .and_then(|link| sys::link_attachment(link.as_fd()))
+        .is_ok_and(|place| place == here))
 }
 
 fn own_namespace() -> Result<File, Error> {

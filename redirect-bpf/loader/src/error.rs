@@ -23,6 +23,14 @@ pub enum Error {
     OtherNamespace(PathBuf),
     #[error("the pins in `{}` are in use by another sluiced: stop it, or give every node its own `[redirect] bpffs`", .0.display())]
     InUse(PathBuf),
+    #[error(
+        "{0} has this network namespace already: stop it; one node has one sluiced, or one `sluice uninstall`, at a time"
+    )]
+    NamespaceInUse(String),
+    #[error("can't lock this network namespace: {}", told(.0))]
+    NamespaceLock(io::Error),
+    #[error("what another sluiced pinned in `{}` runs in this network namespace: run `sluice uninstall`, or set `[redirect] bpffs` to the directory above", .0.display())]
+    OtherPins(PathBuf),
     #[error("the kernel did not accept the object `{}`: {}", .object.display(), told(.cause))]
     Load { object: PathBuf, cause: Box<EbpfError> },
     #[error("the object has no program `{0}`: it is of another version, build it with `make bpf`")]

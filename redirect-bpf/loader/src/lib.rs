@@ -40,6 +40,7 @@ mod quotas;
 mod assembler;
 mod filters;
 mod attach;
+mod namespace;
 mod sysctls;
 mod checks;
 mod tables;

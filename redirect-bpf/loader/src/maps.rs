@@ -179,13 +179,20 @@ impl Maps {
 
     /// Removes the policies of endpoints that are not named.
     pub(crate) fn retain_policies(&mut self, named: &Policies) -> Result<(), Error> {
-        let gone: Vec<u32> = self.installed.keys().filter(|id| !named.contains_key(id)).copied().collect();
-        for id in gone {
+        let gone = self.installed.keys().filter(|id| !named.contains_key(id)).copied().collect();
+        self.withdraw_policies(&gone).map(|_any| ())
+    }
+
+    /// Removes the policies of these endpoints: from now on nothing passes for them. `false`: there was none.
+    pub(crate) fn withdraw_policies(&mut self, of: &BTreeSet<u32>) -> Result<bool, Error> {
+        let installed: Vec<u32> = of.iter().filter(|id| self.installed.contains_key(id)).copied().collect();
+        for id in &installed {
+            let id = *id;
             ignoring_absence(self.policies.remove(&id))
                 .map_err(Error::map("remove a policy from", "POLICIES"))?;
             let _removed = self.installed.remove(&id);
         }
-        Ok(())
+        Ok(!installed.is_empty())
     }
 
     /// Writes what is new and what changed, then removes what is gone. An address becomes known, and keeps its old identity

@@ -10,10 +10,11 @@ use crate::interfaces::Interfaces;
 use crate::maps::Maps;
 use crate::pins::{Lock, Pins};
 use crate::plan::Plan;
+use crate::policy_map::stricter;
 use crate::quotas::{Opener, Usage};
 use crate::repairs::{Fault, Look, Severity};
-use crate::tables::{Entries, policies_of, step, strict_policies, unused};
-use crate::{Settings, btf, checks, routes, sysctls, uninstall};
+use crate::tables::{Entries, Policies, policies_of, step, strict_policies, unused};
+use crate::{Settings, btf, checks, namespace, routes, sysctls, uninstall};
 use policy_model::Flow;
 use redirect_abi::counter;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,8 @@ pub struct Redirector {
     first_attached: FirstAttached,
     /// Planned interfaces that are not there.
     missing: BTreeSet<Box<str>>,
+    /// Interfaces that did not take their programs, or did not give them back, and why.
+    refusing: BTreeMap<Box<str>, String>,
     /// What was planned last, for interfaces that come and go in between. `None` before the first change: what an earlier
     /// process attached stays as it is until then.
     plan: Option<Arc<Plan>>,
@@ -48,8 +51,10 @@ pub struct Redirector {
     put_back: Vec<String>,
     /// How many times that has happened.
     repairs: u64,
-    /// Two processes with one set of maps would each undo what the other one does. The last to be dropped.
+    /// Two processes with one set of maps would each undo what the other one does. The last to be dropped,
     lock: Lock,
+    /// ... with this one: two of one network namespace would as well, whatever maps they have.
+    _namespace_lock: namespace::Lock,
 }
 
 /// The name of the counter of events that found no room in the ring buffer.
@@ -83,6 +88,10 @@ impl Redirector {
         let pins = Pins::prepare(&settings.bpffs, || uninstall::remember_mount(&settings))?;
         check_namespace(&pins)?;
         let lock = pins.lock()?;
+        let namespace_lock = namespace::lock()?;
+        if let Some(other) = namespace::roots_here(pins.root())?.into_iter().next() {
+            return Err(Error::OtherPins(other));
+        }
         pins.check()?;
         let mut programs = Programs::load(&settings.object, &pins, hook, types, settings.flows)?;
         let maps = Maps::open(&pins, settings.flows)?;
@@ -90,7 +99,8 @@ impl Redirector {
         sysctls::set(&settings.state_directory)?;
         routes::add()?;
         programs.ensure_listener_picker()?;
-        let attached = adopt(&mut programs, &pins, &maps, &interfaces)?;
+        let mut refusing = BTreeMap::new();
+        let attached = adopt(&mut programs, &pins, &maps, &interfaces, &mut refusing)?;
         let mut guard = Guard::open(&pins)?;
         attached.values().try_for_each(|ifindex| guard.add(*ifindex))?;
         guard.install();
@@ -101,6 +111,7 @@ impl Redirector {
         tracing::info!(hook = ?hook, adopted = attached.len(), "kernel programs are in place");
         Ok(Self {
             lock,
+            _namespace_lock: namespace_lock,
             flows: Flows::open(&pins, programs.collect()?)?,
             guard,
             events: Some(Events::open(&pins)?),
@@ -111,6 +122,7 @@ impl Redirector {
             attached,
             first_attached,
             missing: BTreeSet::new(),
+            refusing,
             plan: None,
             next: None,
             obsolete,
@@ -134,7 +146,7 @@ impl Redirector {
         let plan = Arc::new(plan);
         let in_use = self.maps.identities_in_use();
         let fresh = unused(&in_use);
-        let strict = strict_policies(&self.maps.installed, &policies_of(&plan), &fresh);
+        let strict = strict_policies(&self.maps.installed, &self.policies(&plan), &fresh);
         self.maps.set_policies(step(&self.maps.installed, &strict, &fresh))?;
         self.next = Some(Arc::clone(&plan));
         let wanted = self.entries(&plan);
@@ -142,7 +154,8 @@ impl Redirector {
         // What is denied from now on stops now, in both directions: flows are judged again by the programs, packet by packet,
         // and nobody has to be cut for it.
         self.maps.bump_epoch()?;
-        self.attach_missing(&interfaces_of([&*plan]))?;
+        self.attach_missing(&interfaces_of([&*plan]));
+        self.see_to_refusals()?;
         self.tell_guard()?;
         Ok(Pending { plan })
     }
@@ -162,14 +175,14 @@ impl Redirector {
     pub fn apply_after(&mut self, pending: Pending) -> Result<(), Error> {
         let Pending { plan } = pending;
         let planned = interfaces_of([&*plan]);
-        self.detach_others(&planned)?;
+        self.detach_others(&planned);
         // Addresses before policies: when nothing is taken for an identity any more, its entries can be removed in place. What
         // becomes unknown or world by this meets the stricter policy until the next line.
         self.maps.set_entries(&self.entries(&plan))?;
         // Those that have appeared since the change began.
-        self.attach_missing(&planned)?;
+        self.attach_missing(&planned);
         let in_use = self.maps.identities_in_use();
-        let policies = policies_of(&plan);
+        let policies = self.policies(&plan);
         self.maps.set_policies(step(&self.maps.installed, &policies, &unused(&in_use)))?;
         self.maps.retain_policies(&policies)?;
         (self.plan, self.next) = (Some(plan), None);
@@ -280,7 +293,8 @@ impl Redirector {
         let Some(plan) = self.plan.clone() else { return Ok(()) };
         let next = self.next.clone();
         let planned = interfaces_of([&*plan].into_iter().chain(next.as_deref()));
-        let stale = self.attached.iter().any(|(name, ifindex)| !self.is_enforced(name, *ifindex));
+        let stale = self.attached.iter().any(|(name, ifindex)| !self.is_enforced(name, *ifindex))
+            || !self.refusing.is_empty();
         let is_new = |name: &str| !self.attached.contains_key(name) && self.interfaces.index(name) != 0;
         if !stale && !planned.iter().any(|name| is_new(name)) {
             return self.tell_guard();
@@ -289,11 +303,12 @@ impl Redirector {
         let wanted = next.map_or_else(|| current.clone(), |next| self.entries(&next).over(&current));
         // A new number is known before its interface has programs, an old one until its programs are gone.
         self.maps.set_entries(&wanted.clone().over(&self.maps.entries))?;
-        let attached = self.attach_missing(&planned);
-        self.detach_others(&planned)?;
+        self.attach_missing(&planned);
+        self.see_to_refusals()?;
+        self.detach_others(&planned);
         self.first_attached.retain(|ifindex| self.interfaces.name(ifindex).is_some())?;
         self.maps.set_entries(&wanted)?;
-        attached.and(self.tell_guard())
+        self.tell_guard()
     }
 
     /// What interfaces there are, and which have programs. Nothing before the first change: what is planned is not known, and an
@@ -316,6 +331,11 @@ impl Redirector {
         checks::warnings(self.programs.unread())
     }
 
+    /// Interfaces that refuse their programs, and why: packets of their endpoints are dropped. As of the last look.
+    pub fn refusing_interfaces(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.refusing.iter().map(|(interface, cause)| (&**interface, &**cause))
+    }
+
     /// What programs are attached with.
     pub fn hook(&self) -> Hook {
         self.programs.hook()
@@ -332,39 +352,92 @@ impl Redirector {
             && self.programs.is_attached(interface, ifindex)
     }
 
-    /// Where one interface refuses its programs the others get theirs; the first error is told.
-    fn attach_missing(&mut self, planned: &BTreeSet<Box<str>>) -> Result<(), Error> {
+    /// Where one interface refuses its programs the others get theirs, and nobody's change fails for it.
+    fn attach_missing(&mut self, planned: &BTreeSet<Box<str>>) {
         let mut missing = BTreeSet::new();
-        let mut result = Ok(());
         for interface in planned {
             let ifindex = self.interfaces.index(interface);
             if ifindex == 0 {
                 if !self.missing.contains(interface) {
-                    tracing::warn!(%interface, "no such interface: its endpoint has no programs until it is there");
+                    tracing::warn!(%interface, "no such interface: nothing is enforced for its endpoint until it is there");
                 }
                 let _new = missing.insert(interface.clone());
+                let _over = self.refusing.remove(interface);
             } else if self.attached.get(interface) != Some(&ifindex)
                 || !self.programs.is_attached(interface, ifindex)
             {
                 let known = self.attached.get(interface) == Some(&ifindex);
-                let attached = self.attach(interface, ifindex);
-                if known && attached.is_ok() {
-                    self.put_back.push(format!("the programs on `{interface}`"));
+                match self.attach(interface, ifindex) {
+                    Ok(()) => {
+                        let refused = self.refusing.remove(interface).is_some();
+                        if known && !refused {
+                            self.put_back.push(format!("the programs on `{interface}`"));
+                        }
+                    }
+                    Err(error) => self.refused(interface, ifindex, &error),
                 }
-                result = result.and(attached);
             }
         }
         self.missing = missing;
-        result
+    }
+
+    /// What is known of the interface stays known, so that its packets are dropped elsewhere too.
+    fn refused(&mut self, interface: &str, ifindex: u32, error: &Error) {
+        if self.attached.get(interface) == Some(&ifindex)
+            && let Err(error) = self.guard.remove(ifindex)
+        {
+            tracing::warn!(%interface, %error, "the guard takes it for an interface with programs");
+        }
+        let _had_programs = self.attached.remove(interface);
+        note_refusal(&mut self.refusing, interface, error);
+    }
+
+    /// The policies of a plan, without those of endpoints whose interface refuses its programs: what has none passes nothing
+    /// (`no_policy_map`), at whichever interface it is met.
+    fn policies(&self, plan: &Plan) -> Policies {
+        let mut policies = policies_of(plan);
+        for (_, endpoint) in plan.endpoints.iter().filter(|(name, _)| self.refusing.contains_key(*name)) {
+            let _withheld = policies.remove(&endpoint.id);
+        }
+        policies
+    }
+
+    /// Endpoints whose interface refuses its programs lose their policies, those whose interface has taken them get theirs.
+    fn see_to_refusals(&mut self) -> Result<(), Error> {
+        let plans: Vec<_> = self.plan.iter().chain(&self.next).map(Arc::clone).collect();
+        let Some(newest) = plans.last() else { return Ok(()) };
+        let mut withheld = BTreeSet::new();
+        for (name, endpoint) in &newest.endpoints {
+            if self.refusing.contains_key(name) {
+                let _new = withheld.insert(endpoint.id);
+            }
+        }
+        let mut given = Policies::new();
+        for (id, policy) in plans.iter().flat_map(|plan| self.policies(plan)) {
+            if !withheld.contains(&id) && !self.maps.installed.contains_key(&id) {
+                // In the midst of a change the stricter of both.
+                let _one = given
+                    .entry(id)
+                    .and_modify(|old| *old = Arc::new(stricter(old, &policy, &|_| false)))
+                    .or_insert(policy);
+            }
+        }
+        let changed = self.maps.withdraw_policies(&withheld)? || !given.is_empty();
+        if !given.is_empty() {
+            let in_use = self.maps.identities_in_use();
+            self.maps.set_policies(step(&self.maps.installed, &given, &unused(&in_use)))?;
+        }
+        if changed { self.maps.bump_epoch() } else { Ok(()) }
     }
 
     fn attach(&mut self, interface: &str, ifindex: u32) -> Result<(), Error> {
         self.first_attached.note(ifindex, self.before(interface)?)?;
         match self.programs.ensure(interface, ifindex) {
             Ok(()) => {
+                self.guard.add(ifindex)?;
                 tracing::info!(%interface, ifindex, "programs attached");
                 let _previous = self.attached.insert(interface.into(), ifindex);
-                self.guard.add(ifindex)
+                Ok(())
             }
             // Deleted or made again meanwhile: no reason to fail the change of all others. The next sweep sees to it.
             Err(error) if self.interfaces.index(interface) != ifindex => {
@@ -384,20 +457,39 @@ impl Redirector {
 
     /// Detaches from interfaces that are not planned, and forgets those that are gone. One that only has another name now keeps
     /// its programs, which know of no endpoint there and drop everything: its pod is still behind it.
-    fn detach_others(&mut self, planned: &BTreeSet<Box<str>>) -> Result<(), Error> {
+    ///
+    /// One that does not give its programs back keeps them until it does.
+    fn detach_others(&mut self, planned: &BTreeSet<Box<str>>) {
         let gone = |ifindex| self.interfaces.name(ifindex).is_none();
         let others =
             self.attached.iter().filter(|(name, ifindex)| !planned.contains(*name) || gone(**ifindex));
-        let others: Vec<_> = others.map(|(name, _)| name.clone()).collect();
+        let half = self.refusing.keys().filter(|name| !planned.contains(*name));
+        let others: BTreeSet<Box<str>> = others.map(|(name, _)| name).chain(half).cloned().collect();
         for interface in others {
-            if let Some(ifindex) = self.attached.get(&interface) {
-                self.guard.remove(*ifindex)?;
+            match self.detach(&interface) {
+                Ok(()) => {
+                    let _ifindex = self.attached.remove(&interface);
+                    let _over = self.refusing.remove(&interface);
+                }
+                Err(error) => note_refusal(&mut self.refusing, &interface, &error),
             }
-            self.programs.detach(&interface)?;
-            let _ifindex = self.attached.remove(&interface);
         }
-        Ok(())
     }
+
+    fn detach(&mut self, interface: &str) -> Result<(), Error> {
+        if let Some(ifindex) = self.attached.get(interface) {
+            self.guard.remove(*ifindex)?;
+        }
+        self.programs.detach(interface)
+    }
+}
+
+fn note_refusal(refusing: &mut BTreeMap<Box<str>, String>, interface: &str, error: &Error) {
+    let cause = error.to_string();
+    if refusing.get(interface) != Some(&cause) {
+        tracing::warn!(%interface, %error, "an interface refuses its programs: packets of its endpoint are dropped");
+    }
+    let _previous = refusing.insert(interface.into(), cause);
 }
 
 fn interfaces_of<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> BTreeSet<Box<str>> {
@@ -418,6 +510,7 @@ fn adopt(
     pins: &Pins,
     maps: &Maps,
     interfaces: &Interfaces,
+    refusing: &mut BTreeMap<Box<str>, String>,
 ) -> Result<BTreeMap<Box<str>, u32>, Error> {
     let known: BTreeSet<Box<str>> = match programs.hook() {
         Hook::Tcx => pins.linked_interfaces()?.into_iter().collect(),
@@ -434,12 +527,17 @@ fn adopt(
             ifindex => ifindex,
         };
         let alive = programs.hook() == Hook::Clsact || is_linked(pins, &interface, ifindex);
-        match ifindex != 0 && alive {
-            true => {
-                programs.ensure(&interface, ifindex)?;
+        let is_ours = ifindex != 0 && alive;
+        let seen_to = match is_ours {
+            true => programs.ensure(&interface, ifindex),
+            false => programs.detach(&interface),
+        };
+        match seen_to {
+            Ok(()) if is_ours => {
                 let _none = attached.insert(interface, ifindex);
             }
-            false => programs.detach(&interface)?,
+            Ok(()) => {}
+            Err(error) => note_refusal(refusing, &interface, &error),
         }
     }
     Ok(attached)

@@ -1,11 +1,11 @@
 //! Undoes everything that `Redirector` sets up, whether or not a process still runs, as often as one likes.
 
-use crate::attach::{SIDES, remove_filter};
+use crate::attach::{SIDES, check_namespace, remove_filter};
 use crate::error::Error;
 use crate::interfaces::Interfaces;
 use crate::pins::{BPFFS_DEFAULT, GUARD, Pins, file_names, open, unpin};
 use crate::pod::Raw;
-use crate::{Settings, routes, sysctls};
+use crate::{Settings, namespace, routes, sysctls};
 use aya::maps::{HashMap, MapData};
 use redirect_abi::Endpoint;
 use rustix::mount::{UnmountFlags, unmount};
@@ -16,15 +16,34 @@ use std::path::{Path, PathBuf};
 /// Undoes everything: links, pins, routes, rules, sysctls (old values). Idempotent. Returns what was undone, a line each.
 pub fn uninstall(settings: &Settings) -> Result<Vec<String>, Error> {
     let pins = Pins::below(&settings.bpffs);
-    let mut undone = remove_filters(&pins)?;
+    check_namespace(&pins)?;
+    // Nobody runs, and nobody starts meanwhile.
+    let _namespace = namespace::lock()?;
+    let mut undone = remove_root(&pins)?;
+    for root in namespace::roots_here(pins.root())? {
+        if let Some(bpffs) = root.parent() {
+            let removed = remove_root(&Pins::below(bpffs))?;
+            undone.extend(removed.into_iter().map(|line| format!("{line}, pinned in {}", root.display())));
+        }
+    }
+    undone.extend(routes::remove()?);
+    undone.extend(sysctls::restore(&settings.state_directory)?);
+    undone.extend(unmount_bpffs(settings)?);
+    Ok(undone)
+}
+
+fn remove_root(pins: &Pins) -> Result<Vec<String>, Error> {
+    if !pins.root().exists() {
+        return Ok(Vec::new());
+    }
+    // Of older versions, which lock nothing else.
+    let _lock = pins.lock()?;
+    let mut undone = remove_filters(pins)?;
     // Other versions pinned below the same root.
     for schema in file_names(pins.root())? {
         undone.extend(remove_pins(&pins.root().join(schema))?);
     }
     remove_directory(pins.root())?;
-    undone.extend(routes::remove()?);
-    undone.extend(sysctls::restore(&settings.state_directory)?);
-    undone.extend(unmount_bpffs(settings)?);
     Ok(undone)
 }
 

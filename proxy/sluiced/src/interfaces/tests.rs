@@ -44,6 +44,47 @@ fn an_interface_gets_programs_although_nobody_polls() {
     node.namespace.run(move || runtime.block_on(life)).unwrap();
 }
 
+#[test]
+#[ignore = "needs root"]
+fn a_kernel_thread_that_panics_is_told_of_at_once_and_keeps_the_node() {
+    let node = Arc::new(Node::new(&STAR_WARS[..1]).unwrap());
+    let places = Places {
+        pins: leftovers::pin_directory(&node.name).unwrap(),
+        state: leftovers::directory(&node.name),
+    };
+    let inside = Arc::clone(&node);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let life = async move { panics(&inside, &places).await };
+    node.namespace.run(move || runtime.block_on(life)).unwrap();
+}
+
+async fn panics(node: &Node, places: &Places) {
+    let findings = Arc::new(Findings::default());
+    let kernel = kernel(places, &findings);
+    kernel.before(plan(&node.pods[0].spec)).await.unwrap();
+    kernel.after().await.unwrap();
+    // More than the queue has places for: each waits for its turn.
+    let looks: Vec<_> = (0..100)
+        .map(|_| {
+            tokio::spawn({
+                let kernel = kernel.clone();
+                async move { kernel.look().await }
+            })
+        })
+        .collect();
+    for look in looks {
+        look.await.unwrap().unwrap();
+    }
+    assert!(matches!(kernel.panic().await, Err(Failure::ThreadEnded)));
+    let is_said =
+        || findings.all().iter().any(|f| f.severity == "error" && f.message.contains("has panicked"));
+    wait_until(is_said).await;
+    assert!(matches!(kernel.look().await, Err(Failure::ThreadEnded)));
+    let link = format!("sluice/v2/links/{}:from_endpoint", node.pods[0].spec.interface());
+    assert!(places.pins.join(link).exists());
+    assert!(Redirector::start(redirect_settings(places)).is_err(), "somebody else has taken the node over");
+}
+
 async fn comes_and_goes(node: &Node, places: &Places) {
     let spec = &node.pods[0].spec;
     let interface = spec.interface();
@@ -69,18 +110,21 @@ async fn comes_and_goes(node: &Node, places: &Places) {
 }
 
 fn kernel(places: &Places, findings: &Arc<Findings>) -> Kernel {
-    let settings = redirect::Settings {
+    let redirector = Redirector::start(redirect_settings(places)).unwrap();
+    let config = config_node::read("n.yaml", NODE).unwrap();
+    let shared = Shared::new(settings::limits(&config), settings::shares(&config, 1), 1, Source::Transparent);
+    let metrics = Arc::new(Metrics::new(Arc::new(shared), Vec::new()));
+    Kernel::spawn(redirector, metrics, Arc::clone(findings), NEVER).unwrap()
+}
+
+fn redirect_settings(places: &Places) -> redirect::Settings {
+    redirect::Settings {
         object: binaries::kernel_object().unwrap(),
         bpffs: places.pins.clone(),
         state_directory: places.state.clone(),
         keep_sysctls: true,
         flows: redirect::FlowLimits { flows_max: 4096, inspected_flows_max: 512, flows_per_endpoint: 64 },
-    };
-    let redirector = Redirector::start(settings).unwrap();
-    let config = config_node::read("n.yaml", NODE).unwrap();
-    let shared = Shared::new(settings::limits(&config), settings::shares(&config, 1), 1, Source::Transparent);
-    let metrics = Arc::new(Metrics::new(Arc::new(shared), Vec::new()));
-    Kernel::spawn(redirector, metrics, Arc::clone(findings), NEVER).unwrap()
+    }
 }
 
 const NODE: &str =

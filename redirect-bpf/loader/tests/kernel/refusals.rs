@@ -1,0 +1,118 @@
+//! An interface that does not take its programs, or does not give them back: its endpoint is cut off, and nobody else's change fails.
+
+use crate::fixture::{Node, PORT, addresses, interface, plan};
+use crate::lifecycle::{BOTH, apply, links, links_of, running, start};
+use crate::peers::{Server, assert_dropped, assert_lands};
+use redirect::{Hook, Redirector};
+use redirect_abi::SCHEMA;
+use redirect_abi::verdict::ALLOW;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+const HTTP: Option<(u8, u16)> = Some((6, PORT));
+
+/// The place of a pin: a directory there can neither be opened as one, nor replaced, nor removed.
+fn pin(node: &Node, pod: usize, program: &str) -> PathBuf {
+    node.pins().join(SCHEMA).join("links").join(format!("{}:{program}", interface(pod)))
+}
+
+fn tc(node: &Node, words: &str) {
+    let arguments = ["-n", &node.netns()].map(str::to_owned).into_iter();
+    // A space that does not part words is written so that it does not break them.
+    let arguments = arguments.chain(words.split(' ').map(|word| word.replace('\u{a0}', " ")));
+    assert!(Command::new("tc").args(arguments).status().unwrap().success(), "{words}");
+}
+
+fn refusing(redirector: &Redirector) -> Vec<&str> {
+    redirector.refusing_interfaces().map(|(interface, _)| interface).collect()
+}
+
+/// Pod 1 is cut off from the others both ways; a policy change of another pod comes into force.
+#[track_caller]
+fn check_only_pod_1_is_cut_off(node: &Node, redirector: &mut Redirector) {
+    for to_all in [false, true] {
+        let second: (usize, Option<(u8, u16)>, u8) = (if to_all { 2 } else { 1 }, HTTP, ALLOW);
+        apply(node, redirector, plan(3, &[(0, &[(1, HTTP, ALLOW), second])]));
+        assert_eq!(refusing(redirector), ["lxc1"]);
+        for to in addresses(0, PORT) {
+            assert_dropped(node, 1, to);
+            if to_all { assert_lands(node, 2, to) } else { assert_dropped(node, 2, to) }
+        }
+    }
+    addresses(1, PORT).into_iter().for_each(|to| assert_dropped(node, 2, to));
+    addresses(2, PORT).into_iter().for_each(|to| assert_lands(node, 0, to));
+}
+
+#[track_caller]
+fn check_heals(node: &Node, redirector: &mut Redirector) {
+    let _look = node.run(|| redirector.look());
+    assert_eq!(refusing(redirector), [""; 0]);
+    for to in addresses(0, PORT).into_iter().chain(addresses(2, PORT)) {
+        assert_lands(node, 1, to);
+    }
+    addresses(1, PORT).into_iter().for_each(|to| assert_lands(node, 2, to));
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_interface_that_refuses_a_program_is_cut_off_alone() {
+    for program in BOTH {
+        let node = Node::with_pods(3);
+        let _servers = [0, 1, 2].map(|pod| Server::echo(&node, pod, PORT));
+        let mut redirector = start(&node);
+        fs::create_dir(pin(&node, 1, program)).unwrap();
+        check_only_pod_1_is_cut_off(&node, &mut redirector);
+        let (_, cause) = redirector.refusing_interfaces().next().unwrap();
+        assert!(cause.contains(program), "{cause}");
+        // The next process finds it so.
+        drop(redirector);
+        let mut redirector = start(&node);
+        check_only_pod_1_is_cut_off(&node, &mut redirector);
+        fs::remove_dir(pin(&node, 1, program)).unwrap();
+        check_heals(&node, &mut redirector);
+        assert_eq!(links(&node), links_of(&[0, 1, 2]));
+        // One that had its programs, and lost one.
+        fs::remove_file(pin(&node, 1, program)).unwrap();
+        fs::create_dir(pin(&node, 1, program)).unwrap();
+        let _look = node.run(|| redirector.look());
+        check_only_pod_1_is_cut_off(&node, &mut redirector);
+        fs::remove_dir(pin(&node, 1, program)).unwrap();
+        check_heals(&node, &mut redirector);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_interface_whose_clsact_refuses_a_filter_is_cut_off_alone() {
+    for direction in ["ingress", "egress"] {
+        let node = Node::with_pods(3);
+        let _servers = [0, 1, 2].map(|pod| Server::echo(&node, pod, PORT));
+        let mut redirector = node.run(|| Redirector::start_with(node.settings(), Hook::Clsact)).unwrap();
+        tc(&node, "qdisc add dev lxc1 clsact");
+        // Somebody else's, of another protocol in our place: it looks at nothing, and ours can't stand beside it.
+        let place = format!("dev lxc1 {direction} prio 50");
+        tc(&node, &format!("filter add {place} protocol ip handle 9 bpf bytecode 1,6\u{a0}0\u{a0}0\u{a0}0"));
+        check_only_pod_1_is_cut_off(&node, &mut redirector);
+        tc(&node, &format!("filter del {place}"));
+        check_heals(&node, &mut redirector);
+    }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn an_interface_that_keeps_its_programs_holds_up_nobody() {
+    let node = Node::with_pods(2);
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(2, &[]));
+    let stuck = pin(&node, 1, "to_endpoint");
+    fs::remove_file(&stuck).unwrap();
+    fs::create_dir(&stuck).unwrap();
+    apply(&node, &mut redirector, plan(1, &[]));
+    assert_eq!(refusing(&redirector), ["lxc1"]);
+    fs::remove_dir(&stuck).unwrap();
+    let _look = node.run(|| redirector.look());
+    assert_eq!(refusing(&redirector), [""; 0]);
+    assert_eq!(links(&node), links_of(&[0]));
+    assert_eq!(running(&node, 1), [""; 0]);
+}

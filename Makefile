@@ -45,6 +45,7 @@ check: setup ## Formatting and lints, warnings are errors
 	@. .ci/env && cargo fmt --check --manifest-path tests/fuzz/Cargo.toml
 	@. .ci/env && cargo clippy --workspace -- -D warnings
 	@. .ci/env && cargo clippy --workspace --tests --benches -- -D warnings $(addprefix -A clippy::,$(IN_TESTS))
+	@. .ci/env && cargo check --manifest-path tests/fuzz/Cargo.toml
 	@. .ci/env && cargo clippy --manifest-path redirect-bpf/prog/Cargo.toml -- -D warnings
 	@. .ci/env && cargo clippy --manifest-path redirect-bpf/prog/Cargo.toml --all-targets --features model -- -D warnings $(addprefix -A clippy::,$(IN_TESTS))
 

@@ -403,7 +403,7 @@ fn transport(
             ports(packet, [header[0], header[1], header[2], header[3]]);
         }
         protocol::DCCP => dccp_header(frame, packet)?,
-        protocol::SCTP => sctp_header(frame, packet)?,
+        protocol::SCTP => sctp_header(frame, packet, end)?,
         protocol::ICMP | protocol::ICMPV6 => icmp_header(frame, packet)?,
         _ => {}
     }
@@ -441,7 +441,7 @@ fn dccp_header(frame: &impl Bytes, packet: &mut Packet) -> Result<(), Reason> {
 /// RFC 9260, section 3. A packet opens if its verification tag is zero, as it must be with an INIT and with nothing else (section
 /// 8.5.1), and if there is an INIT in it, though receivers discard one that is not alone.
 #[inline(always)]
-fn sctp_header(frame: &impl Bytes, packet: &mut Packet) -> Result<(), Reason> {
+fn sctp_header(frame: &impl Bytes, packet: &mut Packet, end: u32) -> Result<(), Reason> {
     const INIT: u8 = 1;
     const INIT_ACK: u8 = 2;
     const ABORT: u8 = 6;
@@ -454,7 +454,10 @@ fn sctp_header(frame: &impl Bytes, packet: &mut Packet) -> Result<(), Reason> {
     let mut first = None;
     let mut at = packet.transport + COMMON_LEN;
     for _ in 0..CHUNKS_MAX {
-        let Some([chunk, _, high, low]) = frame.load(at) else { break };
+        if at + 4 > end {
+            break;
+        }
+        let [chunk, _, high, low] = load(frame, at)?;
         opens |= chunk == INIT;
         first = first.or(Some(chunk));
         match u16::from_be_bytes([high, low]) {
@@ -469,7 +472,8 @@ fn sctp_header(frame: &impl Bytes, packet: &mut Packet) -> Result<(), Reason> {
         _ => 0,
     };
     // The initiate tag of an INIT: sent again it has the same one.
-    packet.sequence = frame.load(packet.transport + COMMON_LEN + 4).unwrap_or_default();
+    let tag = packet.transport + COMMON_LEN + 4;
+    packet.sequence = if tag + 4 > end { [0; 4] } else { load(frame, tag)? };
     Ok(())
 }
 

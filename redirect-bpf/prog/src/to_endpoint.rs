@@ -1,10 +1,11 @@
 //! What reaches an endpoint: already judged where it came from, or the proxy's own, or judged here by ingress policy.
 
-use redirect_abi::{direction, flow_flags, kind, mark, payer};
+use redirect_abi::{Endpoint, direction, flow_flags, kind, mark, payer};
 
 use crate::conntrack;
 use crate::fragments::{self, Ports};
 use crate::icmp;
+use crate::neighbours;
 use crate::packet::{self, Arrival, Bytes, Fragment, Network, Packet};
 use crate::policy::{self, Ends, Verdict};
 use crate::tables::Tables;
@@ -64,7 +65,7 @@ pub fn judge(
         }
         Ports::Unknown => return Err(Reason::FragmentOrphan),
     }
-    if !admits_answer(tables, frame, packet, report)? {
+    if !admits_answer(tables, frame, endpoint, packet, report)? {
         admit(tables, packet, &ends, report)?;
     }
     fragments::admitted(tables, packet)?;
@@ -99,9 +100,14 @@ fn is_spoofed(tables: &impl Tables, arrival: &Arrival, packet: &Packet) -> bool 
 fn admits_answer(
     tables: &impl Tables,
     frame: &impl Bytes,
+    endpoint: &Endpoint,
     packet: &Packet,
     report: &mut Report,
 ) -> Result<bool, Reason> {
+    // It began nothing under another address, and policy is asked again by the addresses of a flow.
+    if !neighbours::owns(endpoint, &packet.flow.destination, packet.is_ipv4()) {
+        return Ok(false);
+    }
     let mut quoted = Packet::EMPTY.flow;
     if icmp::quoted(frame, packet, &mut quoted) {
         return conntrack::admit_error(tables, &quoted, report);

@@ -8,9 +8,8 @@ use redirect_abi::{FlowKey, direction, flow_flags, mark, verdict};
 use redirect_prog::icmp;
 use redirect_prog::model::frames::TestFrame;
 use redirect_prog::model::world::{Party, SECOND_NS, World, any, peer, port};
-use redirect_prog::packet::{
-    Arrival, Fragment, Network, Packet, ethertype, is_mapped, mapped, parse, protocol,
-};
+use redirect_prog::packet::{Arrival, Fragment, Network, Packet, ethertype, is_mapped, mapped, parse};
+use redirect_prog::protocol;
 use redirect_prog::redirect::downstream;
 use redirect_prog::tables::Tables;
 use redirect_prog::verdict::{Decision, Pass, Reason};
@@ -105,7 +104,8 @@ impl Node {
         if self.policy == Policy::Open || icmp::is_link_control_of_endpoint(packet) {
             return;
         }
-        let quotes = packet.icmp_type().is_some_and(|message| icmp::is_error(packet.flow.protocol, message));
+        let quotes =
+            packet.icmp_type().is_some_and(|message| protocol::is_error(packet.flow.protocol, message));
         match sender {
             _ if self.policy == Policy::Nothing => panic!("policy allows nothing"),
             Party::B if packet.fragment == Fragment::Rest || quotes => {}

@@ -103,6 +103,18 @@ fn replies_to_what_the_endpoint_began() {
 }
 
 #[test]
+fn what_is_for_another_address_is_no_reply() {
+    for family in FAMILIES {
+        let mut world = World::open();
+        let question = frame(family, Outside, Host, UDP, &udp(7, 8));
+        check(&world, Outside, 0, &question, PASS);
+        world.policy(B, &[]);
+        world.next_epoch();
+        check(&world, Host, 0, &frame(family, Host, Outside, UDP, &udp(8, 7)), DENIED);
+    }
+}
+
+#[test]
 fn replies_of_a_flow_that_policy_no_longer_allows() {
     for family in FAMILIES {
         let mut world = ingress_of_b(&[any(EGRESS)]);

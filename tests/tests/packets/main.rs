@@ -5,6 +5,7 @@ mod connections;
 mod errors;
 mod neighbours;
 mod odd;
+mod older;
 mod openers;
 mod promises;
 mod raw;

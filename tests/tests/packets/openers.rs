@@ -16,7 +16,7 @@ fn the_answer_of_an_inspected_connection_that_nobody_has_seen_opened_is_cut() {
     stage.apply("rule1.yaml", &empire_may_ask("[{method: POST, path: /v1/request-landing}]"));
     for family in Family::BOTH {
         let (server, client) = (stage.at("deathstar-1", family, 80), stage.at("tiefighter", family, 4000));
-        let answer = raw::packet(server.ip(), client.ip(), raw::TCP, &segment(server, client, ACK));
+        let answer = raw::packet(server.ip(), client.ip(), raw::TCP, &raw::segment(server, client, ACK));
         raw::send(stage.pod("deathstar-1"), client.ip(), answer);
         stage.wait_for_drop("redirect_required", server.ip());
     }
@@ -37,19 +37,8 @@ fn an_init_the_other_way_is_no_reply() {
     }
 }
 
-/// A TCP header without a right checksum: nobody is to read it.
-fn segment(from: SocketAddr, to: SocketAddr, flags: u8) -> Vec<u8> {
-    let rest = [0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0];
-    [&ports(from, to)[..], &rest].concat()
-}
-
 /// An SCTP packet with an INIT alone.
 fn init(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     let chunk = [1, 0, 0, 20, 0, 0, 0, 9, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1];
-    [&ports(from, to)[..], &[0; 8], &chunk].concat()
-}
-
-fn ports(from: SocketAddr, to: SocketAddr) -> [u8; 4] {
-    let ([a, b], [c, d]) = (from.port().to_be_bytes(), to.port().to_be_bytes());
-    [a, b, c, d]
+    [&raw::ports(from, to)[..], &[0; 8], &chunk].concat()
 }

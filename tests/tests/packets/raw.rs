@@ -98,6 +98,17 @@ pub(crate) fn udp(from: SocketAddr, to: SocketAddr, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A TCP header without a right checksum: nobody is to read it.
+pub(crate) fn segment(from: SocketAddr, to: SocketAddr, flags: u8) -> Vec<u8> {
+    let rest = [0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0];
+    [&ports(from, to)[..], &rest].concat()
+}
+
+pub(crate) fn ports(from: SocketAddr, to: SocketAddr) -> [u8; 4] {
+    let ([a, b], [c, d]) = (from.port().to_be_bytes(), to.port().to_be_bytes());
+    [a, b, c, d]
+}
+
 /// A datagram in two fragments, the first of 1,400 bytes.
 pub(crate) fn fragments(from: SocketAddr, to: SocketAddr, id: u16, body: &[u8]) -> [Vec<u8>; 2] {
     const FIRST: usize = 1_400;

@@ -3,9 +3,11 @@
 use e2e::daemon::Daemon;
 use e2e::deathstar::{Deathstar, LANDED};
 use e2e::echo;
-use e2e::pods::{Family, Node, STAR_WARS};
-use e2e::policies::empire_may_ask;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use e2e::netns::Namespace;
+use e2e::pods::{Family, Node, PodSpec, STAR_WARS};
+use e2e::policies::{empire_may_ask, tiefighter_egress};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 const WAIT: Duration = Duration::from_millis(500);
@@ -13,6 +15,17 @@ const HTTP: &str = "[{method: POST, path: /v1/request-landing}]";
 
 /// Of both families, outside of the pod networks and in one of them.
 const LATE: [&str; 3] = ["10.99.0.1", "fd99::1", "10.15.0.77"];
+
+/// Beyond an uplink, which has no programs.
+const OUTSIDE: PodSpec = PodSpec {
+    name: "up",
+    v4: Ipv4Addr::new(198, 51, 100, 2),
+    v6: Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2),
+    labels: &[],
+};
+/// What ships send is inspected, wherever it goes. Servers let everybody in.
+const INSPECTED_EGRESS: &str = "[{toEntities: [all], toPorts: [{ports: [{port: \"80\", protocol: TCP}], \
+rules: {http: [{method: POST, path: /v1/request-landing}]}}]}]";
 
 /// Ships may open connections to the node, and nowhere else.
 const ONLY_THE_NODE: &str = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\n\
@@ -148,4 +161,48 @@ fn an_interface_that_refuses_its_programs_holds_up_no_change() {
     let _revision = daemon.remove("rule1.yaml").unwrap();
     std::fs::remove_dir(&pin).unwrap();
     daemon.wait_until("it is over", |daemon| !says(daemon, part)).unwrap();
+}
+
+/// What is marked for the proxy would be forwarded as any other packet: to a pod, and to the outside.
+#[test]
+#[ignore = "needs root"]
+fn nothing_passes_uninspected_while_the_rules_are_missing() {
+    let node = Node::new(&STAR_WARS).unwrap();
+    let outside = Namespace::new(&format!("{}-up", node.name)).unwrap();
+    node.connect(&OUTSIDE, &outside).unwrap();
+    let inside = Deathstar::start(&node.pod("deathstar-1").namespace, 80).unwrap();
+    let beyond = Deathstar::start(&outside, 80).unwrap();
+    let daemon = Daemon::start(&node).unwrap();
+    let _revision = daemon.apply("rule2.yaml", &tiefighter_egress(INSPECTED_EGRESS)).unwrap();
+    // It has a listener, and puts nothing back.
+    signal(&daemon, "-STOP");
+    for family in ["-4", "-6"] {
+        node.namespace.ip(&format!("{family} rule del pref 9")).unwrap();
+    }
+    for family in Family::BOTH {
+        for server in [node.pod("deathstar-1").spec.address(family), OUTSIDE.address(family)] {
+            let server = SocketAddr::new(server, 80);
+            let passed = node.pod("tiefighter").namespace.run(move || exhaust(server)).unwrap();
+            assert!(passed.is_err(), "{server}");
+        }
+    }
+    signal(&daemon, "-CONT");
+    for family in Family::BOTH {
+        daemon.wait_until("the rules are there again", |_| lands(&node, family)).unwrap();
+    }
+    let landings = inside.log().into_iter().chain(beyond.log());
+    assert!(landings.map(|seen| seen.request).all(|request| request == "POST /v1/request-landing"));
+}
+
+fn signal(daemon: &Daemon, signal: &str) {
+    let pid = daemon.pid().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args([signal, &pid]).status().unwrap().success());
+}
+
+/// A request that policy denies.
+fn exhaust(server: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&server, WAIT)?;
+    stream.set_read_timeout(Some(WAIT))?;
+    stream.write_all(b"PUT /v1/exhaust-port HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n")?;
+    stream.read_exact(&mut [0; 1])
 }

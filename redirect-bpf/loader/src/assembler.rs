@@ -50,6 +50,7 @@ const STORE_IMMEDIATE: u8 = 0x62;
 const STORE: u8 = 0x63;
 const ADD_IMMEDIATE: u8 = 0x07;
 const ADD: u8 = 0x0f;
+const AND_IMMEDIATE: u8 = 0x57;
 const MOVE: u8 = 0xbf;
 const MOVE_IMMEDIATE: u8 = 0xb7;
 const LOAD_DOUBLE_IMMEDIATE: u8 = 0x18;
@@ -130,6 +131,10 @@ impl Assembler {
         self.push(ADD_IMMEDIATE, to, None, 0, value);
     }
 
+    pub(crate) fn and_value(&mut self, to: Register, value: i32) {
+        self.push(AND_IMMEDIATE, to, None, 0, value);
+    }
+
     /// Adds to eight bytes of memory at once, whatever else runs.
     pub(crate) fn add_to_memory(&mut self, at: Register, from: Register) {
         self.push(ATOMIC_ADD_DOUBLE, at, Some(from), 0, 0);
@@ -207,6 +212,7 @@ mod tests {
         let end = assembler.label();
         assembler.load(Size::Double, Register::R6, Register::R1, 8);
         assembler.store(Size::Word, Register::Frame, -4, Register::R1);
+        assembler.and_value(Register::R2, 0x0f00);
         assembler.jump_if_equal(Register::R0, 7, end);
         assembler.map(Register::R1, 5);
         assembler.put(end);
@@ -217,6 +223,7 @@ mod tests {
             [
                 [0x79, 0x16, 8, 0, 0, 0, 0, 0],
                 [0x63, 0x1a, 0xfc, 0xff, 0, 0, 0, 0],
+                [0x57, 0x02, 0, 0, 0, 0x0f, 0, 0],
                 [0x15, 0x00, 2, 0, 7, 0, 0, 0],
                 [0x18, 0x11, 0, 0, 5, 0, 0, 0],
                 [0; 8],

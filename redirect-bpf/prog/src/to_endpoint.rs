@@ -34,6 +34,8 @@ pub fn judge(
     }
     match arrival.mark & mark::MASK {
         mark::CHECKED if arrival.mark >> mark::CHECKED_FOR_SHIFT == endpoint.id => return Ok(Pass::Unmarked),
+        // The rule that delivers it to the proxy is gone.
+        mark::TO_PROXY if !local_sender => return Err(Reason::NoListener),
         mark::PROXY_DOWNSTREAM if local_sender => {
             conntrack::note_end_of_downstream(tables, packet);
             return Ok(Pass::Unmarked);

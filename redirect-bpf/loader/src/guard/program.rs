@@ -7,7 +7,7 @@ use crate::btf::{self, Btf};
 use crate::error::Error;
 use crate::routes::Family;
 use crate::sys::Instruction;
-use redirect_abi::{family, identity, reason};
+use redirect_abi::{family, identity, mark, reason};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -15,6 +15,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Offsets {
     skb_head: i16,
+    skb_mark: i16,
     skb_network_header: i16,
     state_in: i16,
     state_out: i16,
@@ -73,6 +74,7 @@ impl Offsets {
         let [ingress, egress] = programs;
         Ok(Self {
             skb_head: find("sk_buff", "head")?,
+            skb_mark: find("sk_buff", "mark")?,
             skb_network_header: find("sk_buff", "network_header")?,
             state_in: find("nf_hook_state", "in")?,
             state_out: find("nf_hook_state", "out")?,
@@ -90,9 +92,13 @@ pub(super) fn forward(
 ) -> Result<Vec<Instruction>, Error> {
     use Register::{Frame, R0, R1, R2, R6, R7, R8};
     let mut code = Assembler::default();
-    let drop = code.label();
+    let (drop, drop_marked, count) = (code.label(), code.label(), code.label());
     code.load(Size::Double, R6, R1, CONTEXT_STATE);
     code.load(Size::Double, R7, R1, CONTEXT_SKB);
+    // Marked for the proxy, and on its way to somebody else: the rule that delivers it is gone.
+    code.load(Size::Word, R2, R7, offsets.skb_mark);
+    code.and_value(R2, value(mark::MASK));
+    code.jump_if_equal(R2, value(mark::TO_PROXY), drop_marked);
     code.load(Size::Double, R8, R7, offsets.skb_head);
     code.load(Size::Half, R2, R7, offsets.skb_network_header);
     code.add(R8, R2);
@@ -102,8 +108,12 @@ pub(super) fn forward(
     }
     code.set(R0, NF_ACCEPT);
     code.exit();
+    code.put(drop_marked);
+    code.store_value(Size::Word, Frame, WORD, reason::NO_LISTENER.into());
+    code.jump(count);
     code.put(drop);
     code.store_value(Size::Word, Frame, WORD, reason::NO_PROGRAMS.into());
+    code.put(count);
     look_up(&mut code, maps.counters, WORD);
     let uncounted = code.label();
     code.jump_if_equal(R0, 0, uncounted);

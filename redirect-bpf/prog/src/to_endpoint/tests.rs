@@ -69,6 +69,13 @@ fn marks_that_let_nothing_pass() {
 }
 
 #[test]
+fn what_is_marked_for_the_proxy_reaches_nobody_else() {
+    for family in FAMILIES {
+        check(&World::open(), A, TO_PROXY, &syn(family, A, B), Err(Reason::NoListener));
+    }
+}
+
+#[test]
 fn the_proxys_packets() {
     for family in FAMILIES {
         let world = ingress_of_b(&[]);

@@ -3,7 +3,7 @@
 use e2e::binaries;
 use e2e::daemon::Daemon;
 use e2e::deathstar::{Deathstar, LANDED};
-use e2e::pods::{Family, Node, STAR_WARS};
+use e2e::pods::{Family, Node, Pod, STAR_WARS};
 use e2e::policies::empire_may_ask;
 use std::process::Output;
 
@@ -22,7 +22,9 @@ impl Network {
             seen += &told(node, &["ip", family, "route", "show", "table", "all"]);
         }
         for pod in &node.pods {
-            seen += &told(node, &["tc", "qdisc", "show", "dev", &pod.spec.interface()]);
+            let interface = pod.spec.interface();
+            seen += &told(node, &["tc", "qdisc", "show", "dev", &interface]);
+            seen += &told(node, &["ip", "neigh", "show", "dev", &interface, "nud", "permanent"]);
         }
         seen += &told(node, &["sysctl", "--all", "--pattern", "^net"]);
         // How many connections there are is no setting, and an interface gets its link-local address in its own time.
@@ -49,6 +51,15 @@ fn lands(node: &Node, ship: &str, family: Family) -> bool {
     curl.args(["-s", "--max-time", "2", "-XPOST", &url]).output().unwrap().stdout == LANDED.as_bytes()
 }
 
+/// On both families.
+fn knows_for_good(node: &Node, pod: &Pod) -> bool {
+    let known = told(node, &["ip", "neigh", "show", "dev", &pod.spec.interface(), "nud", "permanent"]);
+    Family::BOTH.iter().all(|family| {
+        let address = pod.spec.address(*family).to_string();
+        known.lines().any(|entry| entry.split(' ').next() == Some(&*address))
+    })
+}
+
 #[track_caller]
 fn check_enforced(node: &Node) {
     for family in Family::BOTH {
@@ -67,6 +78,9 @@ fn nothing_stays_of_what_the_daemon_set_up() {
     let _revision = daemon.apply("rule1.yaml", &empire_may_ask(HTTP)).unwrap();
     check_enforced(&node);
     assert_ne!(Network::of(&node), before);
+    for pod in &node.pods {
+        daemon.wait_until("the node knows its pods for good", |_| knows_for_good(&node, pod)).unwrap();
+    }
     daemon.kill().unwrap();
     assert!(!lands(&node, "xwing", Family::V4), "the kernel enforces without the daemon");
 
@@ -83,6 +97,7 @@ fn nothing_stays_of_what_the_daemon_set_up() {
         "IPv4 rule",
         "IPv6 route",
         "tcp_early_demux back to 1",
+        "neighbour entry of 10.15.42.",
     ] {
         assert!(undone.contains(what), "{what}: {undone}");
     }

@@ -282,7 +282,12 @@ mod tests {
     fn check(listed: &[(u32, &str, Option<u32>)], hooked: &[u32], expect: &[(u32, u32)]) {
         let listed: Vec<Listed> = listed
             .iter()
-            .map(|(index, name, master)| Listed { index: *index, name: (*name).into(), master: *master })
+            .map(|(index, name, master)| Listed {
+                index: *index,
+                name: (*name).into(),
+                master: *master,
+                ..Listed::default()
+            })
             .collect();
         let planned = listed.iter().map(|i| i.name.clone()).filter(|name| name.starts_with("lxc")).collect();
         let found = kinds(&listed, &hooked.iter().copied().collect(), &planned);

@@ -4,7 +4,7 @@ use crate::error::Error;
 use crate::netlink;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::AddressFamily;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage};
 use rustix::net::netdevice::{index_to_name, name_to_index};
 use socket2::{Domain, Socket, Type};
 use std::pin::pin;
@@ -32,12 +32,16 @@ impl Interfaces {
 }
 
 /// An interface as the kernel lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listed {
     pub(crate) index: u32,
     pub(crate) name: Box<str>,
     /// The bridge, bond or VRF that it belongs to: IP takes that for where a packet came from.
     pub(crate) master: Option<u32>,
+    /// Where it ends, if that is in another network namespace: that one's number here, and the interface's there.
+    pub(crate) lower: Option<(i32, u32)>,
+    /// Whether packets that are sent over it need the hardware address of a neighbour.
+    pub(crate) resolves: bool,
 }
 
 /// All interfaces of the network namespace of this thread.
@@ -53,13 +57,29 @@ pub(crate) fn list() -> Result<Vec<Listed>, Error> {
 }
 
 fn listed(link: &LinkMessage) -> Listed {
-    let mut listed = Listed { index: link.header.index, name: "".into(), master: None };
+    let resolves = !link.header.flags.contains(LinkFlags::Noarp) && station_of(link).is_some();
+    let mut listed = Listed { index: link.header.index, resolves, ..Listed::default() };
+    let (mut namespace, mut lower) = (None, None);
     for attribute in &link.attributes {
         if let LinkAttribute::IfName(name) = attribute {
             listed.name = name.as_str().into();
         } else if let LinkAttribute::Controller(master) = attribute {
             listed.master = Some(*master);
+        } else if let LinkAttribute::LinkNetNsId(id) = attribute {
+            namespace = Some(*id);
+        } else if let LinkAttribute::Link(index) = attribute {
+            lower = Some(*index);
         }
     }
+    listed.lower = namespace.zip(lower);
     listed
+}
+
+/// The hardware address of an Ethernet interface.
+pub(crate) fn station_of(link: &LinkMessage) -> Option<[u8; 6]> {
+    let bytes = link
+        .attributes
+        .iter()
+        .find_map(|attribute| if let LinkAttribute::Address(bytes) = attribute { Some(bytes) } else { None });
+    bytes?.as_slice().try_into().ok().filter(|station| *station != [0; 6])
 }

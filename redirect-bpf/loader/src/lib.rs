@@ -33,6 +33,7 @@ mod policy_map;
 pub mod plan;
 mod reset;
 mod routes;
+mod neighbours;
 pub mod sockets;
 mod socket_buffer;
 mod sys;

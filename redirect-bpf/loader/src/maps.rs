@@ -231,6 +231,15 @@ impl Maps {
         Ok(())
     }
 
+    /// The hardware address that the endpoint on an interface was heard with.
+    pub(crate) fn station(&self, ifindex: u32) -> Result<Option<[u8; 6]>, Error> {
+        match self.neighbours.get(&ifindex, 0) {
+            Ok(Raw(known)) => Ok(Some(known.station).filter(|station| *station != [0; 6])),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(Error::map("read", "NEIGHBOURS")(error)),
+        }
+    }
+
     fn forget_neighbour(&mut self, ifindex: u32) -> Result<(), Error> {
         ignoring_absence(self.neighbours.remove(&ifindex)).map_err(Error::map("remove from", "NEIGHBOURS"))
     }

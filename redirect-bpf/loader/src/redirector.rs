@@ -8,6 +8,7 @@ use crate::flows::{CutFlow, Fate, Flows};
 use crate::guard::Guard;
 use crate::interfaces::Interfaces;
 use crate::maps::Maps;
+use crate::neighbours::{Hooked, Neighbours};
 use crate::pins::{Lock, Pins};
 use crate::plan::Plan;
 use crate::policy_map::stricter;
@@ -30,6 +31,7 @@ pub struct Redirector {
     maps: Maps,
     flows: Flows,
     guard: Guard,
+    neighbours: Neighbours,
     events: Option<Events>,
     interfaces: Interfaces,
     /// Interfaces with programs, and their numbers when these were attached.
@@ -114,6 +116,7 @@ impl Redirector {
             _namespace_lock: namespace_lock,
             flows: Flows::open(&pins, programs.collect()?)?,
             guard,
+            neighbours: Neighbours::default(),
             events: Some(Events::open(&pins)?),
             pins,
             programs,
@@ -239,6 +242,7 @@ impl Redirector {
         let interfaces = self.see_to_interfaces();
         look.add(interfaces.map(|()| core::mem::take(&mut self.put_back)));
         self.guard.repair(&mut look);
+        look.add(self.repair_neighbours());
         routes::repair().into_iter().for_each(|family| look.add(family));
         self.look_at_sysctls(&mut look);
         self.repairs += u64::try_from(look.put_back.len()).unwrap_or_default();
@@ -264,6 +268,16 @@ impl Redirector {
         }
         self.programs.ensure_listener_picker()?;
         Ok(vec!["the program `pick_listener` of this network namespace".into()])
+    }
+
+    fn repair_neighbours(&mut self) -> Result<Vec<String>, Error> {
+        let mut hooked = Vec::new();
+        for ifindex in self.attached.values().copied() {
+            if let Some(endpoint) = self.maps.entries.endpoints.get(&ifindex).copied() {
+                hooked.push(Hooked { ifindex, endpoint, heard: self.maps.station(ifindex)? });
+            }
+        }
+        self.neighbours.repair(&hooked)
     }
 
     fn look_at_sysctls(&self, look: &mut Look) {

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::interfaces::Interfaces;
 use crate::pins::{BPFFS_DEFAULT, GUARD, Pins, file_names, open, unpin};
 use crate::pod::Raw;
-use crate::{Settings, namespace, routes, sysctls};
+use crate::{Settings, namespace, neighbours, routes, sysctls};
 use aya::maps::{HashMap, MapData};
 use redirect_abi::Endpoint;
 use rustix::mount::{UnmountFlags, unmount};
@@ -26,6 +26,7 @@ pub fn uninstall(settings: &Settings) -> Result<Vec<String>, Error> {
             undone.extend(removed.into_iter().map(|line| format!("{line}, pinned in {}", root.display())));
         }
     }
+    undone.extend(neighbours::remove_all()?);
     undone.extend(routes::remove()?);
     undone.extend(sysctls::restore(&settings.state_directory)?);
     undone.extend(unmount_bpffs(settings)?);

@@ -9,10 +9,11 @@
 //! ```
 
 use core::hint::black_box;
-use redirect_abi::{Address, Endpoint, Neighbour};
+use redirect_abi::{Address, Endpoint, Neighbour, identity};
 
 use crate::icmp::is_link_local;
 use crate::packet::{Bytes, ETHERNET_LEN, Fragment, Packet, load, mapped};
+use crate::policy;
 use crate::protocol::{self, v6};
 use crate::tables::{Full, Tables};
 use crate::verdict::Reason;
@@ -142,7 +143,17 @@ pub fn check_discovery(
 pub fn is_known(tables: &impl Tables, endpoint: &Endpoint, address: &Address) -> bool {
     *address == UNSPECIFIED
         || owns(endpoint, address, false)
-        || (is_link_local(address) && is_own_link_local(tables, endpoint, address))
+        || (is_link_local(address)
+            && !is_of_node(tables, address)
+            && is_own_link_local(tables, endpoint, address))
+}
+
+/// Others on a bridge would send it what is for the node, or for their gateway.
+///
+/// A call of its own beside the next, not within it: the stack has no room for both.
+#[inline(never)]
+fn is_of_node(tables: &impl Tables, address: &Address) -> bool {
+    policy::identity_of(tables, address) == identity::HOST
 }
 
 /// Learns it, if none is known.

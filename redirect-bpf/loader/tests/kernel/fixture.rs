@@ -130,7 +130,7 @@ impl Node {
         format!("{}-node", self.name)
     }
 
-    fn pod_netns(&self, pod: usize) -> String {
+    pub(crate) fn pod_netns(&self, pod: usize) -> String {
         format!("{}-{pod}", self.name)
     }
 }

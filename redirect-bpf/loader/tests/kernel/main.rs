@@ -9,6 +9,7 @@ mod lifecycle;
 mod links;
 mod metadata;
 mod namespace;
+mod neighbours;
 mod peers;
 mod quotas;
 mod refusals;

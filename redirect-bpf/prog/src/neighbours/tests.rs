@@ -137,6 +137,33 @@ fn endpoints_have_link_local_addresses_of_their_own() {
 }
 
 #[test]
+fn a_link_local_address_of_the_node_is_never_learnt() {
+    let mut world = World::open();
+    world.model.add_identity(128, fe80(1), Host.identity());
+    for claim in [
+        solicit(fe80(1), Host.v6()),
+        solicit([0; 16], fe80(1)),
+        advertise(fe80(1), fe80(1)),
+        advertise(A.v6(), fe80(1)),
+        message(ROUTER_SOLICITATION, fe80(1), all_nodes(), [0; 16], &[]),
+        listener_report(fe80(1)),
+    ] {
+        check(&world, &claim, Err(SpoofedSource));
+    }
+    check(&world, &advertise(A.v6(), A.v6()), Ok(()));
+    check(&world, &solicit(fe80(2), fe80(1)), Ok(()));
+}
+
+#[test]
+fn a_link_local_address_that_becomes_the_nodes_is_no_longer_the_endpoints() {
+    let mut world = World::open();
+    check(&world, &advertise(fe80(1), fe80(1)), Ok(()));
+    world.model.add_identity(128, fe80(1), Host.identity());
+    check(&world, &advertise(fe80(1), fe80(1)), Err(SpoofedSource));
+    check(&world, &solicit(A.v6(), fe80(1)), Ok(()));
+}
+
+#[test]
 fn another_is_learnt_after_a_minute_of_silence() {
     let world = World::open();
     check(&world, &solicit(fe80(1), Host.v6()), Ok(()));

@@ -16,6 +16,7 @@ use crate::interfaces;
 use crate::kernel::{self, Kernel};
 use crate::listener::{self, Setup};
 use crate::log;
+use crate::memory;
 use crate::metrics::{Counters, Metrics};
 use crate::publisher::{Publisher, Reload};
 use crate::settings;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Why the daemon did not run.
 #[derive(Debug)]
@@ -173,6 +174,7 @@ impl Daemon {
             .transpose()?;
         let (addressed, node_addresses) = watch::channel(addresses::read(&findings));
         let (reporting, reported) = watch::channel(shared.snapshot.load_full());
+        let changed = Arc::new(Notify::new());
         let mut publisher = Publisher {
             shared: Arc::clone(&shared),
             metrics: Arc::clone(&metrics),
@@ -189,6 +191,7 @@ impl Daemon {
             revision,
             in_force: None,
             attempt: None,
+            changed: Arc::clone(&changed),
             cutting: None,
             reported: reporting,
         };
@@ -205,6 +208,7 @@ impl Daemon {
         let collector = tokio::spawn(collector::collect(Arc::clone(&shared), workers.handoffs, stopped));
         let (reloads, received) = mpsc::channel(1);
         // These tasks live as long as the process.
+        let _memory = tokio::spawn(memory::give_back(changed));
         let _publisher = tokio::spawn(publisher.run(received));
         let _addresses = tokio::spawn(addresses::follow(addressed, Arc::clone(&findings)));
         let _admin = tokio::spawn(admin::serve(socket, admin));

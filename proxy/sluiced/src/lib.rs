@@ -28,6 +28,7 @@ mod api_socket;
 mod admin;
 mod kernel;
 mod interfaces;
+mod memory;
 mod publisher;
 mod worker;
 mod pump;

@@ -27,7 +27,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 /// Everything that one publisher needs; it owns the policy watcher.
@@ -55,6 +55,8 @@ pub(crate) struct Publisher {
     pub(crate) attempt: Option<Attempt>,
     /// The snapshot under which direct flows are still being cut. Nothing waits for it: the kernel refuses their packets already.
     pub(crate) cutting: Option<Arc<Snapshot>>,
+    /// Told of each change, for memory to be given back.
+    pub(crate) changed: Arc<Notify>,
     /// What is reported: the snapshot of the last change that is in force everywhere.
     pub(crate) reported: watch::Sender<Arc<Snapshot>>,
 }
@@ -299,6 +301,7 @@ impl Publisher {
             "revision in force"
         );
         let _before = self.reported.send_replace(snapshot);
+        self.changed.notify_one();
         self.in_force = Some(inputs);
     }
 }

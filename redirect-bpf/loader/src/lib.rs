@@ -64,6 +64,7 @@ pub use pins::BPFFS_DEFAULT;
 pub use quotas::{FlowLimits, Opener, Usage};
 pub use redirector::{EVENTS_LOST, Pending, REPAIRS, Redirector};
 pub use repairs::{Fault, Look, Severity};
+pub use sys::give_back_memory;
 pub use uninstall::uninstall;
 
 use std::path::PathBuf;

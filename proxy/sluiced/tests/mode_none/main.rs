@@ -11,4 +11,6 @@ mod shares;
 #[cfg(test)]
 mod streams;
 #[cfg(test)]
+mod tenants;
+#[cfg(test)]
 mod totals;

@@ -110,6 +110,21 @@ impl Daemon {
         }
     }
 
+    /// Waits for this, looking again whenever the daemon has logged something.
+    pub(crate) fn wait_until(&self, mut reached: impl FnMut(&Self) -> bool) {
+        while !reached(self) {
+            let line = self.log.recv_timeout(PATIENCE);
+            let _line = line.unwrap_or_else(|error| panic!("{error}: {}", self.get("/v1/status")));
+        }
+    }
+
+    /// What the process has in memory.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() << 10
+    }
+
     pub(crate) fn wait_for_revision(&mut self) -> u64 {
         self.wait_for("revision in force")["revision"].as_u64().unwrap()
     }

@@ -6,9 +6,9 @@ use crate::stage::{DEAF_TIEFIGHTERS, Stage, WAIT};
 use e2e::daemon::Daemon;
 use e2e::pods::{Family, Node, STAR_WARS};
 use e2e::policies::{empire_may_ask, empire_may_reach};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const HTTP: &str = "[{method: POST, path: /v1/request-landing}]";
 const PORT_80: &str = "[{ports: [{port: \"80\", protocol: TCP}]}]";
@@ -39,7 +39,6 @@ impl Talker {
 
 impl Connection {
     fn new(node: &Node, family: Family) -> Self {
-        let listen = || TcpListener::bind((Ipv6Addr::UNSPECIFIED, 80)).unwrap();
         let listener = node.pod("deathstar-1").namespace.run(listen).unwrap();
         let to = SocketAddr::new(node.pod("deathstar-1").spec.address(family), 80);
         let connect = move || TcpStream::connect_timeout(&to, WAIT).unwrap();
@@ -70,6 +69,20 @@ impl Connection {
         let mut other = self.end(talker.other());
         other.set_read_timeout(Some(5 * WAIT)).unwrap();
         assert_eq!(other.read(&mut [0; 8]).unwrap(), 1, "{talker:?} {:?}", self.family);
+    }
+}
+
+/// The port is free once the last listener there is gone: a process that another test has just started holds a copy of it until its
+/// program runs.
+fn listen() -> TcpListener {
+    let asked = Instant::now();
+    loop {
+        match TcpListener::bind((Ipv6Addr::UNSPECIFIED, 80)) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && asked.elapsed() < 5 * WAIT => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            bound => return bound.unwrap(),
+        }
     }
 }
 

@@ -114,6 +114,8 @@ impl Publisher {
                     true
                 }
             };
+            // Also where nothing came into force: what was compiled and then refused is gone too.
+            self.changed.notify_one();
         }
     }
 
@@ -301,7 +303,6 @@ impl Publisher {
             "revision in force"
         );
         let _before = self.reported.send_replace(snapshot);
-        self.changed.notify_one();
         self.in_force = Some(inputs);
     }
 }

@@ -589,6 +589,7 @@ fn steps(target: &str) -> Vec<String> {
         path.split('/').map(|segment| segment.split(';').next().unwrap()).collect::<Vec<_>>().join("/"),
         path.split('/').map(spaces).collect::<Vec<_>>().join("/"),
         without_dots(path),
+        without_host(path),
         hash.clone(),
         space.clone(),
         semicolon,
@@ -599,6 +600,14 @@ fn steps(target: &str) -> Vec<String> {
     let mut all: Vec<String> = all.into_iter().map(|path| path + query).collect();
     all.extend([&hash, &space].into_iter().filter(|cut| *cut != path).cloned());
     all
+}
+
+fn without_host(path: &str) -> String {
+    match path.strip_prefix("//").map(|behind| behind.split_once('/')) {
+        None => path.to_owned(),
+        Some(None) => "/".to_owned(),
+        Some(Some((_host, behind))) => format!("/{behind}"),
+    }
 }
 
 fn without_dots(path: &str) -> String {

@@ -26,6 +26,13 @@ impl PortRules {
         }
     }
 
+    pub(crate) fn asks_for_header(&self, name: &[u8], cut: bool) -> bool {
+        match self {
+            Self::Http(rules) => rules.asks_for(name, cut),
+            Self::Unjudgeable(_) => false,
+        }
+    }
+
     /// The rule that allows, or why none does and which came nearest.
     pub(crate) fn judge(
         &self,

@@ -196,6 +196,16 @@ impl Connection {
         }
     }
 
+    /// Whether what is allowed here may depend on a header of this name, in any spelling (case, and one character for all but
+    /// letters and digits). `cut`: of one that begins with it.
+    pub fn asks_for_header(&self, name: &[u8], cut: bool) -> bool {
+        let asks = |half: &PortVerdict| match half {
+            PortVerdict::Inspect(rules) => rules.asks_for_header(name, cut),
+            PortVerdict::Allow(_) | PortVerdict::Deny(_) => false,
+        };
+        asks(&self.egress) || asks(&self.ingress)
+    }
+
     /// Judges one reading of one request: both halves must allow. Allocates nothing. All readings share the efforts.
     ///
     /// The direction of an allowed request is that of the half that looked deepest; between equals the destination's

@@ -38,7 +38,8 @@ pub enum BodyError {
     BareLf,
     /// A chunk-size line is longer than `chunk_line_bytes_max`.
     ChunkLineTooLong,
-    /// A trailer field that would frame or route the message, or take up an upgrade, where a backend merges it into the head.
+    /// A trailer field that would frame or route the message, take up an upgrade, or be taken for a header that rules ask for,
+    /// where a backend merges it into the head.
     ForbiddenTrailer,
     /// The peer closed before the body was complete.
     Truncated,
@@ -147,7 +148,7 @@ impl Body {
             BodyLength::Length(bytes) => State::Length(bytes),
             BodyLength::UntilClose => State::UntilClose,
         };
-        Self { state, of, framing_bytes: 0, trailers: 0, name: Name::default() }
+        Self { state, of, framing_bytes: 0, trailers: 0, name: Name::EMPTY }
     }
 
     /// Follows `input`. Takes all of it, or up to the body's end.
@@ -155,13 +156,28 @@ impl Body {
     /// # Errors
     /// The chunking is malformed.
     pub fn advance(&mut self, input: &[u8], limits: &Limits) -> Result<Advance, BodyError> {
+        self.advance_without(input, limits, &|_name, _rest| false)
+    }
+
+    /// As [`Self::advance`], and refuses trailers of which `ruled` says so, beside those that are always refused. It is asked
+    /// with a name as most lenient backends read it (small letters, `-` for all that is neither letter nor digit): the whole of
+    /// it, or the first [`NAME_BYTES`] bytes of a longer one.
+    ///
+    /// # Errors
+    /// The chunking is malformed, or a trailer is refused ([`BodyError::ForbiddenTrailer`]).
+    pub fn advance_without(
+        &mut self,
+        input: &[u8],
+        limits: &Limits,
+        ruled: &dyn Fn(&[u8], NameEnd) -> bool,
+    ) -> Result<Advance, BodyError> {
         let mut rest = input;
         while let Some(byte) = rest.first() {
             let taken = match self.state {
                 State::Data(_) | State::Length(_) | State::UntilClose => self.pass(rest.len()),
                 State::Done => break,
                 State::Framing(framing) => {
-                    self.state = self.next(framing, *byte, limits)?;
+                    self.state = self.next(framing, *byte, limits, ruled)?;
                     1
                 }
             };
@@ -216,7 +232,13 @@ impl Body {
     }
 
     /// The state behind a byte of the framing.
-    fn next(&mut self, framing: Framing, byte: u8, limits: &Limits) -> Result<State, BodyError> {
+    fn next(
+        &mut self,
+        framing: Framing,
+        byte: u8,
+        limits: &Limits,
+        ruled: &dyn Fn(&[u8], NameEnd) -> bool,
+    ) -> Result<State, BodyError> {
         match (framing, byte) {
             (Framing::Extension { .. } | Framing::Size { .. } | Framing::SizeLf { .. }, _) => {
                 self.size_line(framing, byte, limits)
@@ -226,7 +248,7 @@ impl Body {
             (Framing::DataLf, b'\n') => Ok(CHUNK_START),
             (Framing::DataCr | Framing::DataLf, _) => Err(BodyError::BadChunkEnd),
             (Framing::EndLf | Framing::LineStart | Framing::Name | Framing::Value | Framing::ValueLf, _) => {
-                self.trailer(framing, byte, limits)
+                self.trailer(framing, byte, limits, ruled)
             }
         }
     }
@@ -267,7 +289,13 @@ impl Body {
         }
     }
 
-    fn trailer(&mut self, framing: Framing, byte: u8, limits: &Limits) -> Result<State, BodyError> {
+    fn trailer(
+        &mut self,
+        framing: Framing,
+        byte: u8,
+        limits: &Limits,
+        ruled: &dyn Fn(&[u8], NameEnd) -> bool,
+    ) -> Result<State, BodyError> {
         self.framing_bytes += 1;
         if self.framing_bytes > limits.trailer_bytes_max {
             return Err(BodyError::TrailerTooLarge);
@@ -282,11 +310,13 @@ impl Body {
                 if self.trailers > limits.fields_max {
                     return Err(BodyError::TooManyTrailers);
                 }
-                self.name = Name::default();
+                self.name = Name::EMPTY;
                 self.name.push(byte);
                 Framing::Name
             }
-            (Framing::Name, b':') if self.name.is_forbidden() => return Err(BodyError::ForbiddenTrailer),
+            (Framing::Name, b':') if self.name.is_forbidden(ruled) => {
+                return Err(BodyError::ForbiddenTrailer);
+            }
             (Framing::Name, b':') => Framing::Value,
             (Framing::Name, _) if is_token(byte) => {
                 self.name.push(byte);
@@ -338,14 +368,22 @@ fn with_digit(size: u64, byte: u8) -> Result<u64, BodyError> {
 }
 
 /// The start of a trailer's name, as the most lenient backend would read it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Name {
     start: [u8; NAME_BYTES],
     len: usize,
 }
 
-/// One more than the longest name that is asked for.
-const NAME_BYTES: usize = 18;
+/// What is kept of a trailer's name.
+pub const NAME_BYTES: usize = 64;
+
+/// Whether a name is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameEnd {
+    /// More of it may follow: it is longer than what is kept.
+    Cut,
+    Here,
+}
 
 const FORBIDDEN: [&[u8]; 9] = [
     b"connection",
@@ -360,15 +398,21 @@ const FORBIDDEN: [&[u8]; 9] = [
 ];
 
 impl Name {
+    const EMPTY: Self = Self { start: [0; NAME_BYTES], len: 0 };
+
     fn push(&mut self, byte: u8) {
         if let Some(place) = self.start.get_mut(self.len) {
             *place = folded(byte);
-            self.len += 1;
         }
+        self.len = self.len.saturating_add(1);
     }
 
-    fn is_forbidden(&self) -> bool {
-        self.start.get(..self.len).is_some_and(|name| FORBIDDEN.contains(&name))
+    fn is_forbidden(&self, ruled: &dyn Fn(&[u8], NameEnd) -> bool) -> bool {
+        let (name, end) = match self.start.get(..self.len) {
+            Some(name) => (name, NameEnd::Here),
+            None => (self.start.as_slice(), NameEnd::Cut),
+        };
+        (end == NameEnd::Here && FORBIDDEN.contains(&name)) || ruled(name, end)
     }
 }
 

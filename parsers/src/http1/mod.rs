@@ -6,7 +6,7 @@ pub mod limits;
 mod syntax;
 pub mod target;
 
-pub use body::{Advance, Body, BodyError, BodyLength};
+pub use body::{Advance, Body, BodyError, BodyLength, NAME_BYTES, NameEnd};
 pub use head::{Field, HeadError, HeadScan, Request, Response, Upgrade, Version};
 pub use limits::Limits;
 pub use target::{Readings, TargetError};

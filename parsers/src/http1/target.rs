@@ -241,12 +241,13 @@ enum Behind {
     Query,
 }
 
-const STEPS: [(Step, Behind); 15] = [
+const STEPS: [(Step, Behind); 16] = [
     (decode_slashes, Behind::Query),
     (decode_backslashes, Behind::Query),
     (decode_semicolons, Behind::Query),
     (turn_backslashes, Behind::Query),
     (merge_slashes, Behind::Query),
+    (drop_authority, Behind::Query),
     (drop_parameters, Behind::Query),
     (drop_spaces_behind_dots, Behind::Query),
     (remove_dot_segments, Behind::Query),
@@ -378,6 +379,14 @@ fn merge_slashes(path: &[u8], out: &mut Vec<u8>) -> bool {
         }
     }
     out.len() < path.len()
+}
+
+/// Whoever parses the target as a URI reference takes `//host/path` for a path on another host (RFC 3986 section 4.2).
+fn drop_authority(path: &[u8], out: &mut Vec<u8>) -> bool {
+    let Some(authority) = path.strip_prefix(b"//") else { return false };
+    let behind = memchr(b'/', authority).and_then(|at| authority.get(at..));
+    out.extend_from_slice(behind.unwrap_or(b"/"));
+    true
 }
 
 fn drop_parameters(path: &[u8], out: &mut Vec<u8>) -> bool {

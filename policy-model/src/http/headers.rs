@@ -38,7 +38,11 @@ pub(super) struct Ruled {
 }
 
 impl Ruled {
+    /// A rule without conditions allows every request, whatever others ask for: no name matters then.
     pub(super) fn new(matches: &[HttpMatch]) -> Self {
+        if matches.contains(&HttpMatch::default()) {
+            return Self::default();
+        }
         let headers = matches.iter().flat_map(|matches| &matches.headers);
         let mut names: Vec<Box<str>> = headers.map(|header| header.name.clone()).collect();
         names.sort_by(|a, b| compare(a.as_bytes(), b.as_bytes()).then_with(|| a.cmp(b)));
@@ -55,6 +59,14 @@ impl Ruled {
         let mut found = false;
         request.headers.each(&mut |name, _| found |= self.is_disguise(name));
         found
+    }
+
+    /// Whether a rule asks for a header of this name in any spelling, or, where the name is `cut`, of one that begins with it.
+    pub(super) fn names(&self, name: &[u8], cut: bool) -> bool {
+        let from = self.names.partition_point(|ruled| compare(ruled.as_bytes(), name).is_lt());
+        let Some(ruled) = self.names.get(from).map(|ruled| ruled.as_bytes()) else { return false };
+        let asked = if cut { ruled.get(..name.len()).unwrap_or_default() } else { ruled };
+        compare(asked, name).is_eq()
     }
 
     fn is_disguise(&self, name: &[u8]) -> bool {

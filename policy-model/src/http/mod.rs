@@ -130,6 +130,11 @@ impl HttpRules {
         compiler.finish()
     }
 
+    /// Whether rules ask for a header of this name, in any spelling.
+    pub(crate) fn asks_for(&self, name: &[u8], cut: bool) -> bool {
+        self.headers.names(name, cut)
+    }
+
     /// The rules that can match, in order.
     pub fn rules(&self) -> &[RuleRef] {
         &self.rules

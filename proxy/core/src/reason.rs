@@ -101,7 +101,7 @@ reasons! {
     EscapedEscape => "escaped_escape",
     /// `%00` in the path.
     EscapedNul => "escaped_nul",
-    /// A trailer field would frame or route the message.
+    /// A trailer field would frame or route the message, or is a spelling of a header that rules ask for.
     ForbiddenTrailer => "forbidden_trailer",
     /// A head did not become complete within `head_ms` of its first byte.
     HeadTimeout => "head_timeout",

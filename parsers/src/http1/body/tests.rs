@@ -286,6 +286,40 @@ fn chunk_line_beyond_its_bound() {
 }
 
 #[test]
+fn trailers_that_rules_ask_for() {
+    let ruled: &dyn Fn(&[u8], NameEnd) -> bool = &|name, _end| name == b"x-role";
+    for (trailer, expected) in [
+        ("X-Role: a", Err(ForbiddenTrailer)),
+        ("x_role:", Err(ForbiddenTrailer)),
+        ("A: b\r\nX.ROLE: a", Err(ForbiddenTrailer)),
+        ("X-Rol: a", Ok(true)),
+        ("X-Roles: a", Ok(true)),
+        ("A: x-role", Ok(true)),
+    ] {
+        let body = format!("0\r\n{trailer}\r\n\r\n");
+        for split in 0..body.len() {
+            let (start, rest) = body.as_bytes().split_at(split);
+            let mut body = Body::new(Chunked);
+            let outcome = body
+                .advance_without(start, &LIMITS, ruled)
+                .and_then(|_| body.advance_without(rest, &LIMITS, ruled));
+            assert_eq!(outcome.map(|advance| advance.done), expected, "{trailer} {split}");
+        }
+    }
+}
+
+#[test]
+fn long_names_of_trailers_are_asked_for_by_their_start() {
+    for (bytes, end) in [(NAME_BYTES, NameEnd::Here), (NAME_BYTES + 1, NameEnd::Cut)] {
+        let name = "N".repeat(bytes);
+        let asked = |start: &[u8], is: NameEnd| start == "n".repeat(NAME_BYTES).as_bytes() && is == end;
+        let body = format!("0\r\n{name}: a\r\n\r\n");
+        let outcome = Body::new(Chunked).advance_without(body.as_bytes(), &LIMITS, &asked);
+        assert_eq!(outcome, Err(ForbiddenTrailer), "{bytes}");
+    }
+}
+
+#[test]
 fn trailers_at_their_bounds() {
     let limits = Limits { trailer_bytes_max: 14, fields_max: 2, ..LIMITS };
     check_with(Chunked, "0\r\nA: b\r\nC: d\r\n\r\n", &limits, Ok(17));

@@ -161,7 +161,19 @@ fn nothing_is_left_of_a_refused_target() {
 
 #[test]
 fn slashes() {
-    check("//a///b/", &["//a///b/", "/a/b/"]);
+    check("/a///b/", &["/a///b/", "/a/b/"]);
+}
+
+/// For who takes the target for a URI reference, `//` is followed by a host.
+#[test]
+fn hosts_behind_two_slashes() {
+    check("//a///b/", &["//a///b/", "///b/", "/b/", "/a/b/"]);
+    check("//host/a/b?c", &["//host/a/b?c", "/a/b?c", "/host/a/b?c"]);
+    check("//host", &["//host", "/", "/host"]);
+    check("///a", &["///a", "/a"]);
+    check("//user@host:80/a", &["//user@host:80/a", "/a", "/user@host:80/a"]);
+    check("/%2fhost/a", &["/%2fhost/a", "//host/a", "/host/a", "/a"]);
+    check("/x/..//host/a", &["/x/..//host/a", "//host/a", "/x/../host/a", "/host/a", "/a"]);
 }
 
 #[test]
@@ -199,7 +211,7 @@ fn parameters_that_are_a_segment() {
 #[test]
 fn backslashes() {
     check("/a\\b", &["/a\\b", "/a/b"]);
-    check("/\\a", &["/\\a", "//a", "/a"]);
+    check("/\\a", &["/\\a", "//a", "/a", "/"]);
 }
 
 #[test]
@@ -304,7 +316,7 @@ fn readings_beyond_their_bound() {
 #[test]
 fn bytes_at_their_bound() {
     // Two readings beside the first: shorter by 1, and by 1 and the segment that is taken back.
-    let target = |len: usize| format!("//a/../{}", "a".repeat(len - 7));
+    let target = |len: usize| format!("/a//../{}", "a".repeat(len - 7));
     let others = |len: usize| {
         let readings = readings_of(&target(len)).unwrap();
         readings[1..].iter().map(String::len).sum::<usize>()
@@ -314,7 +326,7 @@ fn bytes_at_their_bound() {
     assert_eq!(readings_of(&target(most + 1)), Err(TargetError::TooManyReadings));
     // One as long as the first is always looked at.
     let long = format!("//{}", "a".repeat(100_000));
-    assert_eq!(readings_of(&long).unwrap().len(), 2);
+    assert_eq!(readings_of(&long).unwrap().len(), 3);
 }
 
 #[test]

@@ -31,6 +31,22 @@ fn a_header(name: &str, value: Option<&str>) -> HeaderMatch {
 const SPELLINGS: [&str; 7] = ["X_Role", "x.role", "X~ROLE", "X!Role", "X|Role", "x_ROLE", "X'role"];
 
 #[test]
+fn names_that_rules_ask_for_in_any_spelling() {
+    let rule = |name: &str| HttpMatch { headers: vec![a_header(name, None)], ..HttpMatch::default() };
+    let rules = compile(&[rule("X-Role"), rule("x-roles-of-all"), rule("A")]);
+    for name in ["x-role", "X_ROLE", "x.role", "a", "x-roles-of.all"] {
+        assert!(rules.asks_for(name.as_bytes(), false), "{name}");
+    }
+    for name in ["x-rol", "x-roles", "x-role-", "b", "", "aa"] {
+        assert!(!rules.asks_for(name.as_bytes(), false), "{name}");
+    }
+    assert!(rules.asks_for(b"x-roles-", true));
+    assert!(!rules.asks_for(b"x-roles-of-all-", true));
+    // Who may ask for anything may send any trailer.
+    assert!(!compile(&[rule("X-Role"), HttpMatch::default()]).asks_for(b"x-role", false));
+}
+
+#[test]
 fn headers_in_any_letters() {
     check_roles(&[("X-Role", "user")], &["/", "/any", "/public"]);
     check_roles(

@@ -13,7 +13,7 @@ use crate::record::{FlowRecord, HttpInfo};
 use crate::step::{self, Step};
 use parsers::Progress;
 use parsers::http1::head::{self, AnsweredMethod};
-use parsers::http1::{Body, BodyLength, HeadScan, Upgrade, Version};
+use parsers::http1::{Body, BodyLength, HeadScan, NameEnd, Upgrade, Version};
 use policy_model::Permit;
 
 /// From here on a body's rest is moved without being shown to us.
@@ -173,10 +173,12 @@ impl Http1 {
         Some(head.bytes)
     }
 
-    fn request_body(&mut self, at: usize, bytes: &[u8], link: &Link, cx: &mut Cx<'_>) -> Option<usize> {
+    fn request_body(&mut self, at: usize, bytes: &[u8], link: &mut Link, cx: &mut Cx<'_>) -> Option<usize> {
         let Phase::Body(body, then) = &mut self.phase else { return None };
         let then = *then;
-        let advance = match body.advance(bytes, &cx.limits.http) {
+        let policy = link.policy(cx.snapshot);
+        let ruled = |name: &[u8], end| policy.asks_for_header(name, end == NameEnd::Cut);
+        let advance = match body.advance_without(bytes, &cx.limits.http, &ruled) {
             Ok(advance) => advance,
             Err(error) => {
                 self.broken_upload(Reason::of_request_body(error), link, cx);

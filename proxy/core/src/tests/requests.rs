@@ -1,10 +1,11 @@
 //! What a client may send, and how we answer what it may not.
 
 use super::policy::DENIED;
-use super::script::{C_FIN, C_RST, Do, INSPECTED, Policy, S_FIN, Setting, act, c, check, s};
+use super::script::{C_FIN, C_RST, Do, INSPECTED, Policy, S_FIN, Setting, act, c, check, s, summary};
 use super::shell::LIMITS;
 use crate::limits::{Http, Limits};
 use crate::session::Dialled;
+use crate::step::Side;
 
 const GET: &str = "GET /ok HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
@@ -48,6 +49,25 @@ fn a_chunked_body_with_extensions_and_trailers() {
         &OK.repeat(2),
         &["forwarded POST /ok 200", "forwarded GET /ok 200"],
     );
+}
+
+/// A backend that merges trailers into its headers would take it for the header that the rule asks for.
+#[test]
+fn a_trailer_named_like_a_ruled_header_ends_the_connection() {
+    let head = "POST /ok HTTP/1.1\r\nHost: a\r\nX-Token: secret\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let ruled = Setting { policy: Policy::Token, ..INSPECTED };
+    for name in ["X-Token", "x_token", "x.TOKEN"] {
+        let mut shell = ruled.shell();
+        act(&mut shell, &c(&format!("{head}1\r\na\r\n0\r\n")));
+        act(&mut shell, &c(&format!("{name}: other\r\n\r\n{GET}")));
+        assert_eq!(shell.got(Side::Server), format!("{head}1\r\na\r\n0\r\n<fin>"), "{name}");
+        let records: Vec<String> = shell.records.iter().map(summary).collect();
+        assert_eq!(records, ["denied POST /ok forbidden_trailer 400"], "{name}");
+    }
+    let other = format!("{head}0\r\nX-Tokens: other\r\n\r\n");
+    ruled.check(&[c(&other), s(OK)], &other, OK, &["forwarded POST /ok 200"]);
+    let post = "POST /ok HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Token: a\r\n\r\n";
+    check(&[c(post), s(OK)], post, OK, &["forwarded POST /ok 200"]);
 }
 
 #[test]

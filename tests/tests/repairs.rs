@@ -163,6 +163,36 @@ fn an_interface_that_refuses_its_programs_holds_up_no_change() {
     daemon.wait_until("it is over", |daemon| !says(daemon, part)).unwrap();
 }
 
+/// Nothing passes for the endpoint, everybody else's change comes into force, and it is over with the policy.
+#[test]
+#[ignore = "needs root"]
+fn a_policy_too_big_for_the_kernel_closes_its_endpoint_alone() {
+    let node = Node::new(&STAR_WARS).unwrap();
+    let _deathstar = Deathstar::start(&node.pod("deathstar-1").namespace, 80).unwrap();
+    let daemon = Daemon::start_with(&node, "\n[limits]\npolicy_entries = 16\n").unwrap();
+    let _revision = daemon.apply("rule1.yaml", &empire_may_ask(HTTP)).unwrap();
+    let ports: Vec<String> =
+        (0..16).map(|port| format!("{{port: \"{}\", protocol: TCP}}", 1000 + 2 * port)).collect();
+    let big = format!(
+        "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: big}}\nspec:\n  \
+         endpointSelector: {{matchLabels: {{class: xwing}}}}\n  egress:\n  - toEndpoints: [{{}}]\n    \
+         toPorts:\n    - ports: [{}]\n",
+        ports.join(", ")
+    );
+    let _revision = daemon.apply("big.yaml", &big).unwrap();
+    let part = "the policy of the endpoint on `lxc-xwing` needs ";
+    daemon.wait_until(part, |daemon| says(daemon, part)).unwrap();
+    let status = daemon.sluice_command().unwrap().arg("status").output().unwrap();
+    assert_eq!(status.status.code(), Some(1), "{status:?}");
+    let _revision = daemon.remove("rule1.yaml").unwrap();
+    let _revision = daemon.apply("rule1.yaml", &empire_may_ask(HTTP)).unwrap();
+    for family in Family::BOTH {
+        assert!(lands(&node, family), "{family:?}");
+    }
+    let _revision = daemon.remove("big.yaml").unwrap();
+    daemon.wait_until("it is over", |daemon| !says(daemon, part)).unwrap();
+}
+
 /// What is marked for the proxy would be forwarded as any other packet: to a pod, and to the outside.
 #[test]
 #[ignore = "needs root"]

@@ -83,6 +83,7 @@ fn limits(raw: &raw::Limits) -> Limits {
         flows: raw.flows,
         inspected_flows: raw.inspected_flows,
         flows_per_endpoint: raw.flows_per_endpoint,
+        policy_entries: raw.policy_entries,
     }
 }
 

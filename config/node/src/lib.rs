@@ -134,6 +134,8 @@ pub struct Limits {
     pub inspected_flows: u32,
     /// Of each, what an endpoint has whatever others do. 1,024 by default.
     pub flows_per_endpoint: u32,
+    /// Entries of an endpoint's policy in the kernel. 1,048,576 by default.
+    pub policy_entries: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -205,6 +205,10 @@ pub(crate) struct Limits {
     /// does not suffice for all endpoints.
     #[schemars(range(min = 16, max = 1_048_576))]
     pub(crate) flows_per_endpoint: u32,
+    /// Entries of an endpoint's policy in the kernel: one for each identity and range of ports that is allowed or denied. An
+    /// endpoint whose policy needs more is cut off.
+    #[schemars(range(min = 16, max = 1_048_576))]
+    pub(crate) policy_entries: usize,
 }
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -272,6 +276,7 @@ impl Default for Limits {
             flows: 131_072,
             inspected_flows: 65_536,
             flows_per_endpoint: 1024,
+            policy_entries: 1_048_576,
         }
     }
 }

@@ -29,6 +29,7 @@ struct Sources {
     refusing_interfaces: Vec<Finding>,
     resolve: Vec<Finding>,
     thread: Vec<Finding>,
+    too_big_policies: Vec<Finding>,
 }
 
 impl Findings {
@@ -48,6 +49,7 @@ impl Findings {
             refusing_interfaces,
             resolve,
             thread,
+            too_big_policies,
         } = &*sources;
         let said = [
             node_file,
@@ -62,6 +64,7 @@ impl Findings {
             descriptors,
             refusing_interfaces,
             thread,
+            too_big_policies,
         ];
         let said = said.into_iter().flatten().cloned();
         said.chain(missing_interfaces.iter().map(|name| of_missing_interface(name))).collect()
@@ -79,6 +82,12 @@ impl Findings {
     pub(crate) fn set_refusing_interfaces<'a>(&self, refusing: impl Iterator<Item = (&'a str, &'a str)>) {
         self.lock().refusing_interfaces =
             refusing.map(|(name, cause)| of_refusing_interface(name, cause)).collect();
+    }
+
+    /// Interfaces of endpoints whose policy has too many entries, and how many.
+    pub(crate) fn set_too_big_policies<'a>(&self, too_big: impl Iterator<Item = (&'a str, usize)>) {
+        self.lock().too_big_policies =
+            too_big.map(|(name, entries)| of_too_big_policy(name, entries)).collect();
     }
 
     /// Nothing in the kernel is changed any more.
@@ -202,6 +211,22 @@ fn of_refusing_interface(name: &str, cause: &str) -> Finding {
         fix: format!(
             "remove what is in the way (`tc filter show dev {name} ingress`, `bpftool net`); it is tried again every second"
         ),
+    }
+}
+
+fn of_too_big_policy(interface: &str, entries: usize) -> Finding {
+    Finding {
+        severity: "error".into(),
+        subject: interface.into(),
+        line: 0,
+        field: "limits.policy_entries".into(),
+        message: format!(
+            "the policy of the endpoint on `{interface}` needs {entries} entries in the kernel, more than it may have, so packets \
+             of the endpoint are dropped (`no_policy_map`)"
+        ),
+        fix: "let its rules name fewer peers or ports (each is an entry for each identity), or raise `[limits] policy_entries` and \
+              restart sluiced"
+            .into(),
     }
 }
 

@@ -200,6 +200,7 @@ impl Thread {
         let missing = self.redirector.missing_interfaces().map(Into::into).collect();
         self.findings.set_missing_interfaces(missing);
         self.findings.set_refusing_interfaces(self.redirector.refusing_interfaces());
+        self.findings.set_too_big_policies(self.redirector.too_big_policies());
     }
 
     fn sweep(&mut self) {

@@ -55,6 +55,7 @@ pub(crate) fn redirect(config: &Config) -> ::redirect::Settings {
             inspected_flows_max: config.limits.inspected_flows,
             flows_per_endpoint: config.limits.flows_per_endpoint,
         },
+        policy_entries: config.limits.policy_entries,
     }
 }
 
@@ -121,7 +122,7 @@ fn named_ports(written: &BTreeMap<String, (u16, String)>) -> BTreeMap<Box<str>, 
 pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Problem> {
     let fixed = |limits: &config_node::Limits| {
         let connections = (limits.connections, limits.guaranteed_connections, limits.node_connections);
-        (connections, limits.flow_records, limits.pipes, limits.workers)
+        (connections, limits.flow_records, limits.pipes, limits.policy_entries, limits.workers)
     };
     let tracked =
         |limits: &config_node::Limits| (limits.flows, limits.inspected_flows, limits.flows_per_endpoint);
@@ -135,7 +136,7 @@ pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Probl
         ("log", old.log != new.log),
         ("metrics", old.metrics != new.metrics),
         (
-            "limits.connections, guaranteed_connections, node_connections, flow_records, pipes or workers",
+            "limits.connections, guaranteed_connections, node_connections, flow_records, pipes, policy_entries or workers",
             fixed(&old.limits) != fixed(&new.limits),
         ),
         ("limits.flows, inspected_flows or flows_per_endpoint", tracked(&old.limits) != tracked(&new.limits)),

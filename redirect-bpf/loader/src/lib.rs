@@ -82,4 +82,9 @@ pub struct Settings {
     /// A sysctl that another program changes is put back; else it is only reported.
     pub keep_sysctls: bool,
     pub flows: FlowLimits,
+    /// Entries of an endpoint's policy in the kernel; one whose policy has more passes nothing. At most [`POLICY_ENTRIES_MAX`].
+    pub policy_entries: usize,
 }
+
+/// The most that [`Settings::policy_entries`] may be.
+pub const POLICY_ENTRIES_MAX: usize = 1 << 20;

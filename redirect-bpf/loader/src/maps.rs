@@ -20,8 +20,8 @@ use std::sync::Arc;
 type PolicyTrie = LpmTrie<MapData, Raw<PolicyKey>, Raw<PolicyValue>>;
 type PolicyTable = HashOfMaps<MapData, u32, MapData>;
 
-/// Nothing of this is allocated ahead; it bounds what one policy may grow to.
-const POLICY_ENTRIES_MAX: u32 = 1 << 20;
+/// Twice what a policy may have: it is changed in place by adding first. Nothing of this is allocated ahead.
+const POLICY_ROOM: u32 = 1 << 21;
 /// As the inner map that the programs were made for.
 const BPF_F_NO_PREALLOC: u32 = 1;
 /// A swap waits for the kernel, not for a CPU: this many wait at once.
@@ -292,7 +292,7 @@ impl fmt::Debug for Maps {
 }
 
 fn create_policy(content: &PolicyMap) -> Result<MapData, MapError> {
-    let mut trie = PolicyTrie::create(POLICY_ENTRIES_MAX, BPF_F_NO_PREALLOC)?;
+    let mut trie = PolicyTrie::create(POLICY_ROOM, BPF_F_NO_PREALLOC)?;
     for ((length, key), verdict) in content {
         trie.insert(&Key::new(*length, Raw(*key)), policy_value(*verdict), 0)?;
     }

@@ -11,7 +11,7 @@ use crate::maps::Maps;
 use crate::neighbours::{Hooked, Neighbours};
 use crate::pins::{Lock, Pins};
 use crate::plan::Plan;
-use crate::policy_map::stricter;
+use crate::policy_map::{PolicyMap, stricter};
 use crate::quotas::{Opener, Usage};
 use crate::repairs::{Fault, Look, Severity};
 use crate::tables::{Entries, Policies, policies_of, step, strict_policies, unused};
@@ -150,6 +150,7 @@ impl Redirector {
         let in_use = self.maps.identities_in_use();
         let fresh = unused(&in_use);
         let strict = strict_policies(&self.maps.installed, &self.policies(&plan), &fresh);
+        let strict = self.closed_where_too_big(strict);
         self.maps.set_policies(step(&self.maps.installed, &strict, &fresh))?;
         self.next = Some(Arc::clone(&plan));
         let wanted = self.entries(&plan);
@@ -350,6 +351,14 @@ impl Redirector {
         self.refusing.iter().map(|(interface, cause)| (&**interface, &**cause))
     }
 
+    /// Interfaces of endpoints whose policy has more entries than an endpoint may have, and how many: their packets are dropped.
+    /// As of the last change.
+    pub fn too_big_policies(&self) -> impl Iterator<Item = (&str, usize)> {
+        let planned = self.plan.iter().flat_map(|plan| &plan.endpoints);
+        let too_big = planned.filter(|(_, endpoint)| self.is_too_big(&endpoint.policy));
+        too_big.map(|(interface, endpoint)| (&**interface, endpoint.policy.len()))
+    }
+
     /// What programs are attached with.
     pub fn hook(&self) -> Hook {
         self.programs.hook()
@@ -406,26 +415,41 @@ impl Redirector {
         note_refusal(&mut self.refusing, interface, error);
     }
 
-    /// The policies of a plan, without those of endpoints whose interface refuses its programs: what has none passes nothing
-    /// (`no_policy_map`), at whichever interface it is met.
+    /// The policies of a plan, without those that are withheld: what has none passes nothing (`no_policy_map`), at whichever
+    /// interface it is met.
     fn policies(&self, plan: &Plan) -> Policies {
         let mut policies = policies_of(plan);
-        for (_, endpoint) in plan.endpoints.iter().filter(|(name, _)| self.refusing.contains_key(*name)) {
-            let _withheld = policies.remove(&endpoint.id);
+        for id in self.withheld(plan) {
+            let _withheld = policies.remove(&id);
         }
         policies
     }
 
-    /// Endpoints whose interface refuses its programs lose their policies, those whose interface has taken them get theirs.
+    /// Endpoints whose interface refuses its programs, or whose policy has more entries than an endpoint may have.
+    fn withheld(&self, plan: &Plan) -> BTreeSet<u32> {
+        let closed = plan.endpoints.iter().filter(|(name, endpoint)| {
+            self.refusing.contains_key(*name) || self.is_too_big(&endpoint.policy)
+        });
+        closed.map(|(_, endpoint)| endpoint.id).collect()
+    }
+
+    fn is_too_big(&self, policy: &PolicyMap) -> bool {
+        policy.len() > self.settings.policy_entries
+    }
+
+    /// The stricter of two policies can have the entries of both: where that is too many, nothing passes until the change is over.
+    fn closed_where_too_big(&self, mut strict: Policies) -> Policies {
+        for policy in strict.values_mut().filter(|policy| self.is_too_big(policy)) {
+            *policy = Arc::default();
+        }
+        strict
+    }
+
+    /// Endpoints lose policies that are withheld, and get theirs once they are not.
     fn see_to_refusals(&mut self) -> Result<(), Error> {
         let plans: Vec<_> = self.plan.iter().chain(&self.next).map(Arc::clone).collect();
         let Some(newest) = plans.last() else { return Ok(()) };
-        let mut withheld = BTreeSet::new();
-        for (name, endpoint) in &newest.endpoints {
-            if self.refusing.contains_key(name) {
-                let _new = withheld.insert(endpoint.id);
-            }
-        }
+        let withheld = self.withheld(newest);
         let mut given = Policies::new();
         for (id, policy) in plans.iter().flat_map(|plan| self.policies(plan)) {
             if !withheld.contains(&id) && !self.maps.installed.contains_key(&id) {
@@ -436,6 +460,7 @@ impl Redirector {
                     .or_insert(policy);
             }
         }
+        let given = self.closed_where_too_big(given);
         let changed = self.maps.withdraw_policies(&withheld)? || !given.is_empty();
         if !given.is_empty() {
             let in_use = self.maps.identities_in_use();

@@ -109,6 +109,7 @@ impl Node {
             bpffs: self.directory.join("bpf"),
             state_directory: self.directory.join("state"),
             keep_sysctls: true,
+            policy_entries: redirect::POLICY_ENTRIES_MAX,
             flows: FLOWS,
         }
     }

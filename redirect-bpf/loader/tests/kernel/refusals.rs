@@ -1,9 +1,10 @@
 //! An interface that does not take its programs, or does not give them back: its endpoint is cut off, and nobody else's change fails.
 
-use crate::fixture::{Node, PORT, addresses, interface, plan};
+use crate::fixture::{Node, PORT, Rule, addresses, interface, plan};
 use crate::lifecycle::{BOTH, apply, links, links_of, running, start};
 use crate::peers::{Server, assert_dropped, assert_lands};
-use redirect::{Hook, Redirector};
+use redirect::plan::Plan;
+use redirect::{Hook, Redirector, Settings};
 use redirect_abi::SCHEMA;
 use redirect_abi::verdict::ALLOW;
 use std::fs;
@@ -115,4 +116,58 @@ fn an_interface_that_keeps_its_programs_holds_up_nobody() {
     assert_eq!(refusing(&redirector), [""; 0]);
     assert_eq!(links(&node), links_of(&[0]));
     assert_eq!(running(&node, 1), [""; 0]);
+}
+
+/// Pod 1 may be asked by pod 2, and on `ports` from `first` on by pod 0; pod 0 by `client`.
+fn with_ports(ports: u16, first: u16, client: usize) -> Plan {
+    let mut of_pod_1: Vec<Rule> = vec![(2, HTTP, ALLOW)];
+    of_pod_1.extend((first..first + ports).map(|port| (0, Some((6, port)), ALLOW)));
+    plan(3, &[(0, &[(client, HTTP, ALLOW)]), (1, &of_pod_1)])
+}
+
+fn too_big(redirector: &Redirector) -> Vec<(&str, usize)> {
+    redirector.too_big_policies().collect()
+}
+
+#[test]
+#[ignore = "needs root"]
+fn a_policy_beyond_its_bound_closes_its_endpoint_alone() {
+    const PORTS: u16 = 3;
+    let node = Node::with_pods(3);
+    let _servers = [0, 1, 2].map(|pod| Server::echo(&node, pod, PORT));
+    let bound = with_ports(PORTS, 9000, 1).endpoints[interface(1).as_str()].policy.len();
+    let settings = Settings { policy_entries: bound, ..node.settings() };
+    let mut redirector = node.run(|| Redirector::start(settings)).unwrap();
+    let check = |to_1: bool, client: usize| {
+        for (to, passes, from) in [(1, to_1, 2), (0, client == 2, 2), (2, to_1, 1), (2, true, 0)] {
+            for to in addresses(to, PORT) {
+                if passes { assert_lands(&node, from, to) } else { assert_dropped(&node, from, to) }
+            }
+        }
+    };
+    apply(&node, &mut redirector, with_ports(PORTS, 9000, 1));
+    assert_eq!(too_big(&redirector), []);
+    check(true, 1);
+    // One port more; pod 0's change of the same plan is in force, back and forth.
+    for client in [2, 1] {
+        apply(&node, &mut redirector, with_ports(PORTS + 1, 9000, client));
+        assert_eq!(too_big(&redirector), [("lxc1", bound + 2)]);
+        check(false, client);
+    }
+    apply(&node, &mut redirector, with_ports(PORTS, 9000, 2));
+    assert_eq!(too_big(&redirector), []);
+    check(true, 2);
+    // Each fits, and what is as strict as both does not: nothing passes until the change is over.
+    let pending = node.run(|| redirector.apply_before(other_ports(PORTS - 1))).unwrap();
+    addresses(1, PORT).into_iter().for_each(|to| assert_dropped(&node, 2, to));
+    node.run(|| redirector.apply_after(pending)).unwrap();
+    assert_eq!(too_big(&redirector), []);
+    check(true, 2);
+}
+
+/// Other ports, and pod 0 on every one.
+fn other_ports(ports: u16) -> Plan {
+    let mut of_pod_1: Vec<Rule> = vec![(2, HTTP, ALLOW), (0, None, ALLOW)];
+    of_pod_1.extend((8000..8000 + ports).map(|port| (2, Some((17, port)), ALLOW)));
+    plan(3, &[(0, &[(2, HTTP, ALLOW)]), (1, &of_pod_1)])
 }

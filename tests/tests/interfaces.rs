@@ -31,7 +31,7 @@ impl Stage {
     fn links(&self, pod: &str) -> Option<[u64; 2]> {
         let interface = self.node.pod(pod).spec.interface();
         let pin = |program: &str| -> PathBuf {
-            self.daemon.pins().join(format!("sluice/v2/links/{interface}:{program}"))
+            self.daemon.pins().join(format!("sluice/v3/links/{interface}:{program}"))
         };
         let inode = |program| std::fs::metadata(pin(program)).ok().map(|pin| pin.ino());
         Some([inode("from_endpoint")?, inode("to_endpoint")?])

@@ -75,7 +75,7 @@ fn policy_is_enforced_on_when_programs_are_removed() {
     let daemon = Daemon::start(&node).unwrap();
     let _revision = daemon.apply("node.yaml", ONLY_THE_NODE).unwrap();
     for program in ["from_endpoint", "to_endpoint"] {
-        let pin = daemon.pins().join(format!("sluice/v2/links/lxc-tiefighter:{program}"));
+        let pin = daemon.pins().join(format!("sluice/v3/links/lxc-tiefighter:{program}"));
         std::fs::remove_file(&pin).unwrap();
         daemon.wait_until("it is pinned again", |_| pin.exists()).unwrap();
     }
@@ -144,7 +144,7 @@ fn an_interface_that_refuses_its_programs_holds_up_no_change() {
     let node = Node::new(&STAR_WARS).unwrap();
     let _deathstar = Deathstar::start(&node.pod("deathstar-1").namespace, 80).unwrap();
     let daemon = Daemon::start(&node).unwrap();
-    let pin = daemon.pins().join("sluice/v2/links/lxc-xwing:from_endpoint");
+    let pin = daemon.pins().join("sluice/v3/links/lxc-xwing:from_endpoint");
     std::fs::remove_file(&pin).unwrap();
     while std::fs::create_dir(&pin).is_err() {
         // It was put back in between.

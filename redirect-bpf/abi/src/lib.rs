@@ -5,8 +5,8 @@
 //! INVARIANT: a change of any layout or meaning changes [`SCHEMA`], which names the directory of pins.
 #![no_std]
 
-/// Names the pin directory: `/sys/fs/bpf/sluice/v2`.
-pub const SCHEMA: &str = "v2";
+/// Names the pin directory: `/sys/fs/bpf/sluice/v3`.
+pub const SCHEMA: &str = "v3";
 
 pub type Address = [u8; 16];
 
@@ -297,7 +297,41 @@ pub struct Account {
     pub over: u64,
     /// Flows that have closed.
     pub closed: u64,
+    /// Fragmented datagrams.
+    pub fragmented: u64,
+    /// bpf_ktime_get_ns: the events so far have used up what may be told until then.
+    pub events_until_ns: u64,
+    /// Events that were told nobody of.
+    pub events_lost: u64,
 }
+
+impl Account {
+    pub const NOTHING: Self = Self {
+        own: [0; 3],
+        borrowed: [0; 3],
+        over: 0,
+        closed: 0,
+        fragmented: 0,
+        events_until_ns: 0,
+        events_lost: 0,
+    };
+}
+
+/// Key of FRAGMENT_PLACES: a place in the queue of a payer's fragmented datagrams. Value: the [`FragmentKey`] of the one that was
+/// last put there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FragmentPlace {
+    pub payer: Payer,
+    pub place: u32,
+    pub pad: u32,
+}
+
+/// Datagrams of which first fragments are remembered at once: of an endpoint, and of any other payer.
+pub const FRAGMENTED_MAX: u64 = 64;
+pub const FRAGMENTED_OTHER_MAX: u64 = 16;
+/// Entries of FRAGMENTS and FRAGMENT_PLACES: those of 110 endpoints, the node and all the outsiders that have accounts.
+pub const FRAGMENTS_MAX: u32 = 32_768;
 
 /// Key of CLOSED: a place in the queue of a payer's closed flows. Value: the [`FlowKey`] of the one that was last put there.
 #[repr(C)]
@@ -361,6 +395,12 @@ pub struct FragmentKey {
     /// What every fragment of the datagram says comes next: the protocol, or an IPv6 extension header before it.
     pub next_header: u8,
     pub pad: [u8; 3],
+}
+
+impl FragmentKey {
+    /// Of no datagram.
+    pub const NONE: Self =
+        Self { source: [0; 16], destination: [0; 16], id: [0; 4], next_header: 0, pad: [0; 3] };
 }
 
 #[repr(C)]
@@ -529,7 +569,7 @@ impl SocketBuffer {
 }
 
 const _: () = assert!(size_of::<SocketBuffer>() == 28);
-const _: () = assert!(size_of::<Account>() == 64);
+const _: () = assert!(size_of::<Account>() == 88);
 const _: () = assert!(size_of::<ClosedKey>() == 8);
 const _: () = assert!(size_of::<Payer>() == 24);
 const _: () = assert!(size_of::<Pool>() == 8);
@@ -542,6 +582,7 @@ const _: () = assert!(size_of::<Neighbour>() == 32);
 const _: () = assert!(size_of::<FlowKey>() == 40);
 const _: () = assert!(size_of::<FlowState>() == 40);
 const _: () = assert!(size_of::<FragmentKey>() == 40);
+const _: () = assert!(size_of::<FragmentPlace>() == 32);
 const _: () = assert!(size_of::<FragmentValue>() == 16);
 const _: () = assert!(size_of::<AggregateKey>() == 48);
 const _: () = assert!(size_of::<Aggregate>() == 16);

@@ -10,7 +10,7 @@ use crate::error::Error;
 use aya::maps::{Map, MapData, MapError};
 use redirect_abi::{
     Account, Address, Aggregate, AggregateKey, Endpoint, Event, FlowKey, FlowState, FragmentKey,
-    FragmentValue, IpcacheKey, Neighbour, Payer, Pool, Quota, SCHEMA, Settings,
+    FragmentPlace, FragmentValue, IpcacheKey, Neighbour, Payer, Pool, Quota, SCHEMA, Settings,
 };
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -72,6 +72,7 @@ const MAPS: &[Shape] = &[
     shape("ENDPOINTS", size_of::<u32>(), size_of::<Endpoint>()),
     shape("EVENTS", 0, 0),
     shape("FRAGMENTS", size_of::<FragmentKey>(), size_of::<FragmentValue>()),
+    shape("FRAGMENT_PLACES", size_of::<FragmentPlace>(), size_of::<FragmentKey>()),
     shape("IPCACHE", PREFIX_LENGTH + size_of::<IpcacheKey>(), size_of::<u32>()),
     shape("LISTENERS", size_of::<u32>(), 0),
     shape("NEIGHBOURS", size_of::<u32>(), size_of::<Neighbour>()),
@@ -286,8 +287,8 @@ mod tests {
     #[test]
     fn pins_are_named_by_schema_interface_and_program() {
         let pins = Pins::below(Path::new("/sys/fs/bpf"));
-        assert_eq!(pins.map("POLICIES"), Path::new("/sys/fs/bpf/sluice/v2/maps/POLICIES"));
+        assert_eq!(pins.map("POLICIES"), Path::new("/sys/fs/bpf/sluice/v3/maps/POLICIES"));
         let link = pins.interface_link("eth0.1", "from_endpoint");
-        assert_eq!(link, Path::new("/sys/fs/bpf/sluice/v2/links/eth0%2e1:from_endpoint"));
+        assert_eq!(link, Path::new("/sys/fs/bpf/sluice/v3/links/eth0%2e1:from_endpoint"));
     }
 }

@@ -2,14 +2,18 @@
 //!
 //! INVARIANT: what is remembered was sent by the owner of its source address, and what the receiver may have is rewritten by
 //! nothing that it can't have: a first fragment that was refused takes nobody's place.
+//! INVARIANT: who sends is charged: a payer's new datagram takes the place of its own oldest one, never that of another's.
 //! INVARIANT: no later fragment reaches into the headers that the first one was judged by, whatever it says they are.
 
-use redirect_abi::{FragmentKey, FragmentValue};
+use redirect_abi::{
+    FRAGMENTED_MAX, FRAGMENTED_OTHER_MAX, FragmentKey, FragmentPlace, FragmentValue, Payer, payer,
+};
 
 use crate::packet::{Fragment, Packet};
 use crate::protocol;
-use crate::tables::{Full, Tables};
-use crate::verdict::Reason;
+use crate::quota;
+use crate::tables::{Full, Tables, Word};
+use crate::verdict::{Reason, Report};
 
 /// What is known of a packet whose source was checked.
 #[must_use]
@@ -28,7 +32,7 @@ const HEADERS_END_MAX: u16 = 512;
 
 /// Remembers a first fragment unless there is one, completes a later one.
 #[inline(never)]
-pub fn resolve(tables: &impl Tables, packet: &mut Packet) -> Result<Ports, Reason> {
+pub fn resolve(tables: &impl Tables, packet: &mut Packet, report: &Report) -> Result<Ports, Reason> {
     match packet.fragment {
         Fragment::Whole => return Ok(Ports::Known),
         Fragment::First => {
@@ -36,6 +40,7 @@ pub fn resolve(tables: &impl Tables, packet: &mut Packet) -> Result<Ports, Reaso
                 return Err(Reason::ExtensionHeaders);
             }
             if remembered(tables, packet).is_none() {
+                make_room(tables, packet, report);
                 remember(tables, packet)?;
             }
         }
@@ -87,6 +92,26 @@ fn remember(tables: &impl Tables, packet: &Packet) -> Result<(), Reason> {
         seen_ns: tables.now_ns(),
     };
     tables.insert_fragment(&key(packet), &value).map_err(|Full| Reason::MapFull)
+}
+
+/// The payer's oldest datagram beyond what it may have is forgotten, and this one is put into its place.
+#[inline(never)]
+fn make_room(tables: &impl Tables, packet: &Packet, report: &Report) {
+    let Some(place) = place(tables, packet, report) else { return };
+    tables.remove_fragment(place.key());
+    place.store(key(packet));
+}
+
+/// The next place in the queue of whoever sends this. An outside prefix without an account has the queue of the others.
+#[inline(never)]
+fn place<'a, T: Tables>(tables: &'a T, packet: &Packet, report: &Report) -> Option<&'a Word<FragmentKey>> {
+    let payer = Payer::of(report.payer_endpoint, report.payer, &packet.flow.source);
+    let mut place = FragmentPlace { payer, place: 0, pad: 0 };
+    let account = quota::known_account(tables, &mut place.payer)?;
+    let room = if place.payer.kind == payer::ENDPOINT { FRAGMENTED_MAX } else { FRAGMENTED_OTHER_MAX };
+    place.place = u32::try_from(account.fragmented.load() % room).ok()?;
+    tables.add(&account.fragmented, 1);
+    tables.fragment_place(&place)
 }
 
 /// Of the headers that are judged, from where the first fragment begins.

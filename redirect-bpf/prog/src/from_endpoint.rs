@@ -52,7 +52,7 @@ pub fn judge(
         None => Pass::Unmarked,
     };
     let ends = Ends { source: Some(endpoint), destination, foreign: false };
-    match fragments::resolve(tables, packet)? {
+    match fragments::resolve(tables, packet, report)? {
         Ports::Known => {}
         Ports::Unknown if policy::allows_every_port(tables, &packet.flow, &ends, report) => {
             return Ok(onward);

@@ -8,9 +8,9 @@ use aya_ebpf::macros::btf_map;
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use core::ptr::{self, NonNull};
 use redirect_abi::{
-    self as abi, Address, Aggregate, AggregateKey, ClosedKey, Endpoint, Event, FlowKey, FlowState,
-    FragmentKey, FragmentValue, IpcacheKey, Neighbour, OUTSIDERS_MAX, Payer, PolicyKey, PolicyValue, Pool,
-    Quota, Settings, counter, kind, payer, quota,
+    self as abi, Address, Aggregate, AggregateKey, ClosedKey, Endpoint, Event, FRAGMENTS_MAX, FlowKey,
+    FlowState, FragmentKey, FragmentPlace, FragmentValue, IpcacheKey, Neighbour, OUTSIDERS_MAX, Payer,
+    PolicyKey, PolicyValue, Pool, Quota, Settings, counter, kind, payer, quota,
 };
 use redirect_prog::packet::Packet;
 use redirect_prog::tables::{Account, Full, NoPolicyMap, Refused, Slot, Tables, Tracked, Word};
@@ -20,8 +20,9 @@ const IPCACHE_BITS: u32 = 8 + 128;
 const POLICY_BITS: u32 = 64;
 const EEXIST: i32 = 17;
 /// Not on the stack.
-static NOTHING_YET: abi::Account = abi::Account { own: [0; 3], borrowed: [0; 3], over: 0, closed: 0 };
+static NOTHING_YET: abi::Account = abi::Account::NOTHING;
 static NO_FLOW: FlowKey = Packet::EMPTY.flow;
+static NO_FRAGMENT: FragmentKey = FragmentKey::NONE;
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
 /// The policy of one endpoint. The loader sizes each by its policy: only type, layout and flags have to agree.
@@ -66,8 +67,14 @@ pub(crate) static OUTSIDERS: HashMap<Payer, abi::Account, { OUTSIDERS_MAX as usi
 pub(crate) static POOLS: Array<Pool, { quota::COUNT as usize }> = Array::new();
 #[btf_map]
 pub(crate) static QUOTAS: Array<Quota, { quota::COUNT as usize }> = Array::new();
+/// First fragments. Each payer removes its own oldest ones, by FRAGMENT_PLACES; evicted is what two CPUs left here at once, and
+/// what belongs to payers that are gone.
 #[btf_map]
-pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, 8_192> = LruHashMap::new();
+pub(crate) static FRAGMENTS: LruHashMap<FragmentKey, FragmentValue, { FRAGMENTS_MAX as usize }> =
+    LruHashMap::new();
+#[btf_map]
+pub(crate) static FRAGMENT_PLACES: LruHashMap<FragmentPlace, FragmentKey, { FRAGMENTS_MAX as usize }> =
+    LruHashMap::new();
 /// By ifindex, as ENDPOINTS; the loader removes what is gone.
 #[btf_map]
 pub(crate) static NEIGHBOURS: HashMap<u32, Neighbour, 4_096> = HashMap::new();
@@ -277,6 +284,24 @@ impl Tables for Maps {
     #[inline(always)]
     fn insert_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Full> {
         FRAGMENTS.insert(key, value, 0).map_err(|_| Full)
+    }
+
+    #[inline(always)]
+    fn remove_fragment(&self, key: &FragmentKey) {
+        // One that another CPU has removed is gone as well.
+        let _ = FRAGMENTS.remove(key);
+    }
+
+    #[inline(always)]
+    fn fragment_place(&self, place: &FragmentPlace) -> Option<&Word<FragmentKey>> {
+        if FRAGMENT_PLACES.get_ptr(place).is_none() {
+            // Made by another CPU, perhaps: what is there says.
+            let _ = FRAGMENT_PLACES.insert(place, &NO_FRAGMENT, u64::from(BPF_NOEXIST));
+        }
+        let slot = NonNull::new(FRAGMENT_PLACES.get_ptr_mut(place)?)?;
+        // SAFETY: the value is a key, of which every bit pattern is one; the kernel keeps the memory while the program runs,
+        // though it may come to be another place if this one is evicted.
+        Some(unsafe { slot.cast::<Word<FragmentKey>>().as_ref() })
     }
 
     #[inline(always)]

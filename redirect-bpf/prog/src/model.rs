@@ -5,8 +5,8 @@ pub mod world;
 
 use core::cell::{Cell, OnceCell, RefCell};
 use redirect_abi::{
-    Address, ClosedKey, Endpoint, FlowKey, FlowState, FragmentKey, FragmentValue, IpcacheKey, Neighbour,
-    Payer, PolicyKey, Quota, family, payer,
+    Address, ClosedKey, Endpoint, FlowKey, FlowState, FragmentKey, FragmentPlace, FragmentValue, IpcacheKey,
+    Neighbour, Payer, PolicyKey, Quota, family, payer,
 };
 use std::collections::BTreeMap;
 use std::vec::Vec;
@@ -38,6 +38,8 @@ pub struct Model {
     entries: Vec<OnceCell<Tracked>>,
     entries_used: Cell<usize>,
     pub fragments: RefCell<BTreeMap<FragmentKey, FragmentValue>>,
+    fragment_places: RefCell<BTreeMap<FragmentPlace, usize>>,
+    fragmented: Vec<Word<FragmentKey>>,
     pub neighbours: RefCell<BTreeMap<u32, Neighbour>>,
     /// Direct flows beyond the quota of who opened them.
     pub overflow: RefCell<BTreeMap<FlowKey, usize>>,
@@ -69,6 +71,8 @@ impl Default for Model {
             entries: core::iter::repeat_with(OnceCell::new).take(FLOWS_MAX).collect(),
             entries_used: Cell::default(),
             fragments: RefCell::default(),
+            fragment_places: RefCell::default(),
+            fragmented: core::iter::repeat_with(|| Word::new(FragmentKey::NONE)).take(FLOWS_MAX).collect(),
             neighbours: RefCell::default(),
             overflow: RefCell::default(),
             closed_places: RefCell::default(),
@@ -229,6 +233,17 @@ impl Tables for Model {
         self.room()?;
         let _: Option<FragmentValue> = self.fragments.borrow_mut().insert(*key, *value);
         Ok(())
+    }
+
+    fn remove_fragment(&self, key: &FragmentKey) {
+        let _: Option<FragmentValue> = self.fragments.borrow_mut().remove(key);
+    }
+
+    fn fragment_place(&self, place: &FragmentPlace) -> Option<&Word<FragmentKey>> {
+        let mut places = self.fragment_places.borrow_mut();
+        let next = places.len();
+        let place = *places.entry(*place).or_insert(next);
+        self.fragmented.get(place)
     }
 
     fn neighbour(&self, ifindex: u32) -> Option<Neighbour> {

@@ -141,13 +141,23 @@ fn open_account<'a, T: Tables>(
     if let Some(account) = tables.open_account(&payer) {
         return Some(account);
     }
+    let account = known_account(tables, &mut payer);
+    state.payer = payer.kind;
+    account
+}
+
+/// The account of a payer if there is one, else, of an outside prefix, the one of all that have none: it is the payer then.
+#[inline(always)]
+pub fn known_account<'a, T: Tables>(tables: &'a T, payer: &mut Payer) -> Option<&'a Account> {
     if payer.kind != payer::OUTSIDE {
-        return None;
+        return tables.account(payer);
     }
-    state.payer = payer::OUTSIDE_REST;
+    if let Some(account) = tables.account(payer) {
+        return Some(account);
+    }
     payer.kind = payer::OUTSIDE_REST;
     payer.prefix = [0; 16];
-    tables.account(&payer)
+    tables.account(payer)
 }
 
 #[inline(never)]

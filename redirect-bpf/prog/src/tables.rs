@@ -2,8 +2,8 @@
 
 use core::cell::UnsafeCell;
 use redirect_abi::{
-    Address, ClosedKey, Endpoint, FlowKey, FlowState, FragmentKey, FragmentValue, IpcacheKey, Neighbour,
-    Payer, PolicyKey, Quota,
+    Address, ClosedKey, Endpoint, FlowKey, FlowState, FragmentKey, FragmentPlace, FragmentValue, IpcacheKey,
+    Neighbour, Payer, PolicyKey, Quota,
 };
 
 /// A map had no room, or would not say.
@@ -54,6 +54,9 @@ pub trait Tables {
     fn add(&self, counter: &Word<u64>, amount: u64);
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentValue>;
     fn insert_fragment(&self, key: &FragmentKey, value: &FragmentValue) -> Result<(), Full>;
+    fn remove_fragment(&self, key: &FragmentKey);
+    /// A place in a queue of fragmented datagrams, made if need be; zero until a key is put there.
+    fn fragment_place(&self, place: &FragmentPlace) -> Option<&Word<FragmentKey>>;
     /// What the endpoint on an interface is known by on its link.
     fn neighbour(&self, ifindex: u32) -> Option<Neighbour>;
     fn insert_neighbour(&self, ifindex: u32, neighbour: &Neighbour) -> Result<(), Full>;
@@ -68,6 +71,9 @@ pub struct Account {
     pub borrowed: [Word<u64>; 3],
     pub over: Word<u64>,
     pub closed: Word<u64>,
+    pub fragmented: Word<u64>,
+    pub events_until_ns: Word<u64>,
+    pub events_lost: Word<u64>,
 }
 
 const _: () = assert!(size_of::<Account>() == size_of::<redirect_abi::Account>());
@@ -148,10 +154,10 @@ impl<T: Copy> Word<T> {
 /// The key of a flow, in a map.
 pub type Slot = Word<FlowKey>;
 
-impl Slot {
-    /// Two CPUs at once may make one key of two, which is none of any flow.
+/// A key in a queue. Two CPUs at once may make one key of two, which is none of any entry.
+impl<T: Copy> Word<T> {
     #[inline(always)]
-    pub fn key(&self) -> &FlowKey {
+    pub fn key(&self) -> &T {
         // SAFETY: the pointer is that of a live key, of which every bit pattern is one.
         unsafe { &*self.as_ptr() }
     }

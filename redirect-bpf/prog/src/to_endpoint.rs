@@ -60,7 +60,7 @@ pub fn judge(
         return Err(Reason::SpoofedSource);
     }
     let ends = Ends { source: None, destination: Some(endpoint), foreign: !local_sender };
-    match fragments::resolve(tables, packet)? {
+    match fragments::resolve(tables, packet, report)? {
         Ports::Known => {}
         Ports::Unknown if policy::allows_every_port(tables, &packet.flow, &ends, report) => {
             return Ok(Pass::Unmarked);

@@ -124,6 +124,32 @@ fn later_fragments_before_their_first_pass_where_every_port_is_allowed() {
     }
 }
 
+/// More first fragments than all that are remembered, to a third one: the rest of a datagram that was begun before arrives.
+#[test]
+#[ignore = "needs root"]
+fn first_fragments_of_one_pod_keep_no_datagram_of_another_from_arriving() {
+    const FLOOD: u16 = 40_000;
+    let stage = Stage::new();
+    let arrivals = echo::udp(stage.pod("deathstar-1"), 53).unwrap();
+    stage.apply("rule1.yaml", &empire_may_reach("[{ports: [{port: \"53\", protocol: UDP}]}]"));
+    for (family, id) in Family::BOTH.into_iter().zip(1..) {
+        let (from, to) = (stage.at("tiefighter", family, 4000), stage.at("deathstar-1", family, 53));
+        let before = clients(&arrivals).len();
+        let [first, rest] = raw::fragments(from, to, id, &[7; 2_000]);
+        raw::send(stage.pod("tiefighter"), to.ip(), first);
+        let (own, third) = (stage.at("xwing", family, 4000), stage.at("tiefighter", family, 9));
+        raw::send_each(stage.pod("xwing"), third.ip(), move || {
+            let [mut begun, _rest] = raw::fragments(own, third, 0, &[7; 1_500]);
+            (0..FLOOD).map(move |id| {
+                raw::set_datagram(&mut begun, id);
+                begun.clone()
+            })
+        });
+        raw::send(stage.pod("tiefighter"), to.ip(), rest);
+        stage.daemon.wait_until("it arrives", |_| clients(&arrivals).len() > before).unwrap();
+    }
+}
+
 #[test]
 #[ignore = "needs root"]
 fn options_and_extension_headers_change_no_verdict() {

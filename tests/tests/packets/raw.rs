@@ -23,6 +23,20 @@ pub(crate) fn send(pod: &Namespace, towards: IpAddr, packet: Vec<u8>) {
     let _sent: usize = pod.run(work).unwrap().unwrap();
 }
 
+/// Sends many packets from a pod, one behind the other.
+pub(crate) fn send_each<I: Iterator<Item = Vec<u8>>>(
+    pod: &Namespace,
+    towards: IpAddr,
+    packets: impl FnOnce() -> I + Send + 'static,
+) {
+    let to = SocketAddr::new(towards, 0);
+    let work = move || {
+        let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(Protocol::from(IPPROTO_RAW)))?;
+        packets().try_for_each(|packet| socket.send_to(&packet, &to.into()).map(|_bytes| ()))
+    };
+    pod.run(work).unwrap().unwrap();
+}
+
 /// An IP packet of the addresses' family.
 pub(crate) fn packet(from: IpAddr, to: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
     match (from, to) {
@@ -132,6 +146,12 @@ pub(crate) fn fragments(from: SocketAddr, to: SocketAddr, id: u16, body: &[u8]) 
         }
     };
     [part(0, true, &datagram[..FIRST]), part(FIRST, false, &datagram[FIRST..])]
+}
+
+/// Makes a fragment of [`fragments`] one of another datagram.
+pub(crate) fn set_datagram(fragment: &mut [u8], id: u16) {
+    let at = if fragment[0] >> 4 == 4 { 4 } else { 46 };
+    fragment[at..at + 2].copy_from_slice(&id.to_be_bytes());
 }
 
 /// "Packet too big", about a packet that `to` sent.

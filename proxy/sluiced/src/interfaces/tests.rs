@@ -80,7 +80,7 @@ async fn panics(node: &Node, places: &Places) {
         || findings.all().iter().any(|f| f.severity == "error" && f.message.contains("has panicked"));
     wait_until(is_said).await;
     assert!(matches!(kernel.look().await, Err(Failure::ThreadEnded)));
-    let link = format!("sluice/v2/links/{}:from_endpoint", node.pods[0].spec.interface());
+    let link = format!("sluice/v3/links/{}:from_endpoint", node.pods[0].spec.interface());
     assert!(places.pins.join(link).exists());
     assert!(Redirector::start(redirect_settings(places)).is_err(), "somebody else has taken the node over");
 }
@@ -96,7 +96,7 @@ async fn comes_and_goes(node: &Node, places: &Places) {
     kernel.after().await.unwrap();
     assert!(findings.is_missing(&interface));
     let pins = ["from_endpoint", "to_endpoint"]
-        .map(|program| places.pins.join(format!("sluice/v2/links/{interface}:{program}")));
+        .map(|program| places.pins.join(format!("sluice/v3/links/{interface}:{program}")));
     for _again in 0..3 {
         node.connect(spec, &node.pods[0].namespace).unwrap();
         wait_until(|| !findings.is_missing(&interface)).await;

@@ -319,7 +319,7 @@ fn bpffs_is_mounted_where_it_is_missing_and_unmounted_by_uninstall() {
         while unmount(BPFFS_DEFAULT, UnmountFlags::DETACH).is_ok() {}
         assert!(fs::create_dir(Path::new(BPFFS_DEFAULT).join("sluice")).is_err(), "no BPF file system");
         drop(Redirector::start(settings.clone()).unwrap());
-        assert!(Path::new(BPFFS_DEFAULT).join("sluice/v2/maps/POLICIES").exists());
+        assert!(Path::new(BPFFS_DEFAULT).join("sluice/v3/maps/POLICIES").exists());
         uninstall(&settings).unwrap()
     });
     assert_eq!(undone.last().map(String::as_str), Some("unmounted /sys/fs/bpf"), "{undone:#?}");

@@ -165,6 +165,57 @@ fn fragments_of_what_the_proxy_has_are_dropped_whatever_policy_says_now() {
     }
 }
 
+/// The first fragments of datagrams of one payer, to the bound and beyond, and nobody else's are forgotten for them.
+#[test]
+fn a_payer_s_datagrams_take_the_place_of_its_own_oldest() {
+    let [own, others] = [FRAGMENTED_MAX, FRAGMENTED_OTHER_MAX].map(|max| u16::try_from(max).unwrap());
+    for family in FAMILIES {
+        let mut world = World::open();
+        let first = |from, to, id| part_of(family, id, (from, to), UDP, 0, true, &udp(4000, 53));
+        let rest = |from, to, id| part_of(family, id, (from, to), UDP, FAR, false, &[0; 8]);
+        world.policy(A, &[port(INGRESS, B, UDP, 53, ALLOW), any(EGRESS)]);
+        world.policy(
+            B,
+            &[port(INGRESS, A, UDP, 53, ALLOW), port(INGRESS, Outside, UDP, 53, ALLOW), any(EGRESS)],
+        );
+        let from_outside = |frame: &TestFrame| world.to(B, Outside, 0, frame).0;
+        (0..own).for_each(|id| check(&world, B, &first(B, A, id), Ok(Pass::Checked)));
+        // An outside prefix has an account, and so a queue of its own, once it has a flow.
+        let whole = crate::model::world::frame(family, Outside, B, UDP, &udp(4000, 53));
+        assert_eq!(from_outside(&whole), Ok(Pass::Unmarked));
+        for id in 0..others {
+            assert_eq!(from_outside(&first(Outside, B, id)), Ok(Pass::Unmarked));
+        }
+        (0..own).for_each(|id| check(&world, A, &first(A, B, id), Ok(Pass::Checked)));
+        check(&world, A, &rest(A, B, 0), Ok(Pass::Checked));
+        (own..10 * own).for_each(|id| check(&world, A, &first(A, B, id), Ok(Pass::Checked)));
+        check(&world, A, &rest(A, B, 9 * own - 1), Err(Reason::FragmentOrphan));
+        (9 * own..10 * own).for_each(|id| check(&world, A, &rest(A, B, id), Ok(Pass::Checked)));
+        (0..own).for_each(|id| check(&world, B, &rest(B, A, id), Ok(Pass::Checked)));
+        for id in 0..others {
+            assert_eq!(from_outside(&rest(Outside, B, id)), Ok(Pass::Unmarked));
+        }
+        assert_eq!(from_outside(&first(Outside, B, others)), Ok(Pass::Unmarked));
+        assert_eq!(from_outside(&rest(Outside, B, 0)), Err(Reason::FragmentOrphan));
+        assert_eq!(from_outside(&rest(Outside, B, 1)), Ok(Pass::Unmarked));
+        assert_eq!(world.model.fragments.borrow().len(), usize::from(2 * own + others));
+    }
+}
+
+/// A first fragment that policy refuses has its place too, of its sender's: policy is asked after.
+#[test]
+fn refused_first_fragments_of_outsiders_share_one_queue() {
+    for family in FAMILIES {
+        let mut world = World::open();
+        world.policy(B, &[port(INGRESS, A, UDP, 53, ALLOW), any(EGRESS)]);
+        for id in 0..1000 {
+            let first = part_of(family, id, (Outside, B), UDP, 0, true, &udp(4000, 53));
+            assert_eq!(world.to(B, Outside, 0, &first).0, Err(Reason::Policy));
+        }
+        assert_eq!(world.model.fragments.borrow().len(), usize::try_from(FRAGMENTED_OTHER_MAX).unwrap());
+    }
+}
+
 fn part(
     family: Family,
     from: Party,
@@ -174,13 +225,26 @@ fn part(
     more: bool,
     payload: &[u8],
 ) -> TestFrame {
+    part_of(family, ID, (from, to), protocol, offset, more, payload)
+}
+
+/// Of the datagram of this number.
+fn part_of(
+    family: Family,
+    id: u16,
+    (from, to): (Party, Party),
+    protocol: u8,
+    offset: u16,
+    more: bool,
+    payload: &[u8],
+) -> TestFrame {
     match family {
         Family::V4 => {
             let fragment = offset | if more { 0x2000 } else { 0 };
-            Ipv4 { fragment, id: ID, ..Ipv4::new(from.v4(), to.v4(), protocol) }.frame(payload)
+            Ipv4 { fragment, id, ..Ipv4::new(from.v4(), to.v4(), protocol) }.frame(payload)
         }
         Family::V6 => {
-            let extensions = Vec::from([fragment_header(offset, more, u32::from(ID))]);
+            let extensions = Vec::from([fragment_header(offset, more, u32::from(id))]);
             Ipv6 { extensions, ..Ipv6::new(from.v6(), to.v6(), protocol) }.frame(payload)
         }
     }

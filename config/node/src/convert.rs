@@ -84,6 +84,7 @@ fn limits(raw: &raw::Limits) -> Limits {
         inspected_flows: raw.inspected_flows,
         flows_per_endpoint: raw.flows_per_endpoint,
         policy_entries: raw.policy_entries,
+        events_per_endpoint: raw.events_per_endpoint,
     }
 }
 

@@ -136,6 +136,8 @@ pub struct Limits {
     pub flows_per_endpoint: u32,
     /// Entries of an endpoint's policy in the kernel. 1,048,576 by default.
     pub policy_entries: usize,
+    /// Kernel verdicts recorded of each sender, a second. 500 by default.
+    pub events_per_endpoint: u32,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -209,6 +209,10 @@ pub(crate) struct Limits {
     /// endpoint whose policy needs more is cut off.
     #[schemars(range(min = 16, max = 1_048_576))]
     pub(crate) policy_entries: usize,
+    /// Verdicts of the kernel (refused packets, new connections that are not inspected) that are recorded of each sender, a
+    /// second; 640 at once. What is beyond is counted for it.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) events_per_endpoint: u32,
 }
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -277,6 +281,7 @@ impl Default for Limits {
             inspected_flows: 65_536,
             flows_per_endpoint: 1024,
             policy_entries: 1_048_576,
+            events_per_endpoint: 500,
         }
     }
 }

@@ -81,10 +81,17 @@ fn details(out: Out<'_>, endpoint: &EndpointView) -> Result<()> {
         row(["IPv4", endpoint.ipv4.as_deref().unwrap_or("-")]),
         row(["IPv6", endpoint.ipv6.as_deref().unwrap_or("-")]),
         row(["Identity", &identity(endpoint)]),
+        row(["Flows", &flows(endpoint)]),
+        row(["Events lost", &endpoint.events_lost.to_string()]),
         row(["Labels", first]),
     ];
     rows.extend(further.iter().map(|label| row(["", label])));
     output::table(out, 5, 3, &rows)
+}
+
+fn flows(endpoint: &EndpointView) -> String {
+    let EndpointView { flows, inspected_flows, flows_over_quota, .. } = endpoint;
+    format!("{inspected_flows} inspected, {flows} others, {flows_over_quota} beyond the quota so far")
 }
 
 fn identity(endpoint: &EndpointView) -> String {

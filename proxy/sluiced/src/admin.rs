@@ -93,6 +93,10 @@ async fn status(State(admin): App) -> Json<Status> {
     if records_lost > 0 {
         findings.push(records_were_lost(records_lost));
     }
+    for endpoint in snapshot.endpoints() {
+        let lost = admin.metrics.usage(endpoint.id).events_lost;
+        findings.extend((lost > 0).then(|| events_were_lost(endpoint, lost)));
+    }
     Json(Status {
         node: admin.node.clone(),
         version: env!("CARGO_PKG_VERSION").into(),
@@ -118,9 +122,24 @@ fn records_were_lost(records: u64) -> Finding {
     }
 }
 
+/// Nobody else's are lost for it.
+fn events_were_lost(endpoint: &Endpoint, events: u64) -> Finding {
+    Finding {
+        severity: "warning".into(),
+        subject: format!("{}/{}", endpoint.inputs.namespace, endpoint.inputs.name),
+        line: 0,
+        field: "limits.events_per_endpoint".into(),
+        message: format!(
+            "{events} verdicts of the kernel about what it sent were not recorded: it caused more than it may each second"
+        ),
+        fix: "look at what it does (`sluice monitor`), or raise `[limits] events_per_endpoint`; totals in the metrics are complete"
+            .into(),
+    }
+}
+
 async fn endpoints(State(admin): App) -> Json<Vec<EndpointView>> {
     let snapshot = admin.snapshot();
-    let views = snapshot.endpoints().iter().map(|endpoint| view(endpoint, &admin.findings));
+    let views = snapshot.endpoints().iter().map(|endpoint| view(endpoint, &admin));
     let mut views: Vec<EndpointView> = views.collect();
     views.sort_by_key(|view| view.id);
     Json(views)
@@ -130,13 +149,13 @@ async fn endpoint(State(admin): App, UrlPath(name): UrlPath<String>) -> Response
     let snapshot = admin.snapshot();
     let mut named = snapshot.endpoints().iter().filter(|endpoint| explain::is_endpoint(endpoint, &name));
     match (named.next(), named.next()) {
-        (Some(endpoint), None) => Json(view(endpoint, &admin.findings)).into_response(),
+        (Some(endpoint), None) => Json(view(endpoint, &admin)).into_response(),
         (Some(_), Some(_)) => refuse(StatusCode::CONFLICT, format!("`{name}` is in more than one namespace")),
         (None, _) => refuse(StatusCode::NOT_FOUND, format!("no endpoint `{name}` on this node")),
     }
 }
 
-fn view(endpoint: &Endpoint, findings: &Findings) -> EndpointView {
+fn view(endpoint: &Endpoint, admin: &Admin) -> EndpointView {
     let enforcement = |policy: &DirectionPolicy| match policy.enforced() {
         true => "Enabled".to_owned(),
         false => "Disabled".to_owned(),
@@ -145,7 +164,8 @@ fn view(endpoint: &Endpoint, findings: &Findings) -> EndpointView {
         endpoint.inputs.addresses.iter().find(|address| family(address)).map(ToString::to_string)
     };
     let interface = endpoint.inputs.interface.as_deref();
-    let waits = interface.is_some_and(|interface| findings.is_missing(interface));
+    let waits = interface.is_some_and(|interface| admin.findings.is_missing(interface));
+    let usage = admin.metrics.usage(endpoint.id);
     EndpointView {
         id: endpoint.id,
         name: endpoint.inputs.name.as_ref().into(),
@@ -158,6 +178,10 @@ fn view(endpoint: &Endpoint, findings: &Findings) -> EndpointView {
         ipv4: address(IpAddr::is_ipv4),
         interface: interface.map(Into::into),
         status: if waits { "waiting-for-interface" } else { "ready" }.into(),
+        flows: usage.flows,
+        inspected_flows: usage.inspected_flows,
+        flows_over_quota: usage.flows_over_quota,
+        events_lost: usage.events_lost,
     }
 }
 

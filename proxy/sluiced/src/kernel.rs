@@ -213,6 +213,12 @@ impl Thread {
             Ok(counters) => self.metrics.set_kernel(counters),
             Err(error) => tracing::warn!(%error, "the kernel's counters could not be read"),
         }
+        match self.redirector.usage() {
+            Ok(usage) => self.metrics.set_usage(usage),
+            Err(error) => {
+                tracing::warn!(%error, "what each endpoint uses of the kernel's tables could not be read")
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use proxy_core::record::Outcome;
 use proxy_core::{FlowRecord, Reason};
-use redirect::EVENTS_LOST;
+use redirect::{EVENTS_LOST, Opener, Usage};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -176,6 +176,8 @@ pub(crate) struct Metrics {
     workers: Vec<Arc<Counters>>,
     /// By name; replaced by the kernel thread.
     kernel: Mutex<Vec<(&'static str, u64)>>,
+    /// Likewise: what each opener has in the kernel, by the number of the endpoint that opens or is asked.
+    usage: Mutex<BTreeMap<(u32, Opener), Usage>>,
     pub(crate) apply_seconds: Histogram,
     /// Attempts to bring a change into force that failed.
     pub(crate) apply_failed: Total,
@@ -192,6 +194,7 @@ impl Metrics {
             shared,
             workers,
             kernel: Mutex::default(),
+            usage: Mutex::default(),
             apply_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 14)),
             apply_failed: Total::default(),
             settle_late: Total::default(),
@@ -202,6 +205,16 @@ impl Metrics {
 
     pub(crate) fn set_kernel(&self, counters: Vec<(&'static str, u64)>) {
         *self.kernel.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+
+    pub(crate) fn set_usage(&self, usage: BTreeMap<(u32, Opener), Usage>) {
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = usage;
+    }
+
+    /// What an endpoint has opened. As of the last look.
+    pub(crate) fn usage(&self, endpoint: u16) -> Usage {
+        let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner);
+        usage.get(&(endpoint.into(), Opener::Endpoint)).copied().unwrap_or_default()
     }
 
     /// Records that somebody misses: those that found no room here, and verdicts that found none on their way from the kernel.
@@ -240,6 +253,36 @@ impl Metrics {
             let value = self.sum(|worker| of(worker).value(cell));
             if value > 0 {
                 ConstCounter::new(value).encode(family.encode_family(&cell.labels())?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// For each endpoint of the node what it opens, and what the node and others open to it.
+    fn encode_usage(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let usage = self.usage.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let snapshot = self.shared.snapshot.load();
+        let mut rows = Vec::new();
+        for endpoint in snapshot.endpoints() {
+            let name = format!("{}/{}", endpoint.inputs.namespace, endpoint.inputs.name);
+            for (opener, word) in OPENERS {
+                if let Some(usage) = usage.get(&(endpoint.id.into(), opener)) {
+                    rows.push((name.clone(), word, *usage));
+                }
+            }
+        }
+        for (name, help, of) in USAGE {
+            let is_total = name.ends_with("_lost") || name.ends_with("_quota");
+            let kind = if is_total { MetricType::Counter } else { MetricType::Gauge };
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (endpoint, opener, usage) in &rows {
+                let labels = [("endpoint", endpoint.as_str()), ("opener", opener)];
+                let row = family.encode_family(&labels)?;
+                if is_total {
+                    ConstCounter::new(of(usage)).encode(row)?;
+                } else {
+                    ConstGauge::new(of(usage)).encode(row)?;
+                }
             }
         }
         Ok(())
@@ -299,6 +342,7 @@ impl Collector for Metrics {
             &kernel,
         )?;
         drop(kernel);
+        self.encode_usage(&mut encoder)?;
 
         counter(
             &mut encoder,
@@ -325,6 +369,33 @@ impl Collector for Metrics {
         gauge(&mut encoder, "live_connections", "Connections that the proxy holds", live)
     }
 }
+
+const OPENERS: [(Opener, &str); 3] =
+    [(Opener::Endpoint, "endpoint"), (Opener::Node, "node"), (Opener::Outside, "outside")];
+
+/// What is shown of each opener: name, help, value.
+type OfUsage = (&'static str, &'static str, fn(&Usage) -> u64);
+
+const USAGE: [OfUsage; 4] = [
+    (
+        "endpoint_flows",
+        "Uninspected flows that the kernel tracks within quotas, by who opened them",
+        |usage| usage.flows,
+    ),
+    (
+        "endpoint_inspected_flows",
+        "Inspected connections that the kernel tracks, by who opened them",
+        |usage| usage.inspected_flows,
+    ),
+    (
+        "endpoint_flows_over_quota",
+        "Uninspected flows beyond their opener's quota: they may be evicted",
+        |usage| usage.flows_over_quota,
+    ),
+    ("endpoint_events_lost", "Verdicts of the kernel that were not recorded, by who caused them", |usage| {
+        usage.events_lost
+    }),
+];
 
 fn wide(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)

@@ -56,6 +56,7 @@ pub(crate) fn redirect(config: &Config) -> ::redirect::Settings {
             flows_per_endpoint: config.limits.flows_per_endpoint,
         },
         policy_entries: config.limits.policy_entries,
+        events_per_second: config.limits.events_per_endpoint,
     }
 }
 
@@ -122,7 +123,8 @@ fn named_ports(written: &BTreeMap<String, (u16, String)>) -> BTreeMap<Box<str>, 
 pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Problem> {
     let fixed = |limits: &config_node::Limits| {
         let connections = (limits.connections, limits.guaranteed_connections, limits.node_connections);
-        (connections, limits.flow_records, limits.pipes, limits.policy_entries, limits.workers)
+        let kernel = (limits.policy_entries, limits.events_per_endpoint);
+        (connections, limits.flow_records, limits.pipes, kernel, limits.workers)
     };
     let tracked =
         |limits: &config_node::Limits| (limits.flows, limits.inspected_flows, limits.flows_per_endpoint);
@@ -136,7 +138,7 @@ pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Probl
         ("log", old.log != new.log),
         ("metrics", old.metrics != new.metrics),
         (
-            "limits.connections, guaranteed_connections, node_connections, flow_records, pipes, policy_entries or workers",
+            "limits.connections, guaranteed_connections, node_connections, flow_records, pipes, policy_entries, events_per_endpoint or workers",
             fixed(&old.limits) != fixed(&new.limits),
         ),
         ("limits.flows, inspected_flows or flows_per_endpoint", tracked(&old.limits) != tracked(&new.limits)),

@@ -540,8 +540,13 @@ pub mod counter {
 pub struct Settings {
     /// Bumped last in every change; entries of older epochs are judged again.
     pub epoch: u32,
-    pub pad: u32,
+    /// What a sender's event uses up of its rate: an event each so many nanoseconds is told, and [`EVENTS_BURST`] at once. 0: no
+    /// bound.
+    pub event_interval_ns: u32,
 }
+
+/// Events that a sender may cause at once. Twenty senders' fit into the ring buffer together.
+pub const EVENTS_BURST: u64 = 640;
 
 /// Where the kernel's `struct sk_buff` has what the programs read of it: bytes from its start. A constant of the object, written
 /// by the loader before the kernel sees it.

@@ -82,6 +82,8 @@ pub struct Settings {
     /// A sysctl that another program changes is put back; else it is only reported.
     pub keep_sysctls: bool,
     pub flows: FlowLimits,
+    /// Events that each sender may cause a second; what is beyond is lost, and counted for it ([`Usage::events_lost`]).
+    pub events_per_second: u32,
     /// Entries of an endpoint's policy in the kernel; one whose policy has more passes nothing. At most [`POLICY_ENTRIES_MAX`].
     pub policy_entries: usize,
 }

@@ -267,6 +267,13 @@ impl Maps {
         self.settings.set(0, Raw(next), 0).map_err(Error::map("write", "SETTINGS"))
     }
 
+    /// How many events a second each sender may cause.
+    pub(crate) fn set_event_rate(&mut self, per_second: u32) -> Result<(), Error> {
+        let Raw(settings) = self.settings.get(&0, 0).map_err(Error::map("read", "SETTINGS"))?;
+        let next = Settings { event_interval_ns: 1_000_000_000 / per_second.max(1), ..settings };
+        self.settings.set(0, Raw(next), 0).map_err(Error::map("write", "SETTINGS"))
+    }
+
     pub(crate) fn set_listeners(&mut self, v4: &TcpListener, v6: &TcpListener) -> Result<(), Error> {
         for (index, listener) in [(listener::IPV4, v4), (listener::IPV6, v6)] {
             self.listeners.set(index, listener, 0).map_err(Error::map("put a listener into", "LISTENERS"))?;

@@ -38,6 +38,8 @@ pub(crate) type Owed = BTreeMap<Payer, u64>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Opener {
     Endpoint,
+    /// An interface that is no endpoint's.
+    Nobody,
     /// The node, to an endpoint.
     Node,
     /// Somebody elsewhere, to an endpoint.
@@ -53,6 +55,8 @@ pub struct Usage {
     pub flows_over_quota: u64,
     /// Inspected connections.
     pub inspected_flows: u64,
+    /// Events beyond its rate, or that found no room.
+    pub events_lost: u64,
 }
 
 pub(crate) struct Quotas {
@@ -67,6 +71,8 @@ pub(crate) struct Quotas {
     per_endpoint: u64,
     /// Ids of endpoints that have accounts.
     endpoints: BTreeSet<u32>,
+    /// What accounts of outside prefixes had counted when they were forgotten, by the endpoint that was asked.
+    forgotten: BTreeMap<u32, Account>,
 }
 
 impl Quotas {
@@ -95,6 +101,7 @@ impl Quotas {
             room: [room("CONNTRACK", limits.flows_max)?, inspected, inspected],
             per_endpoint: limits.flows_per_endpoint.into(),
             endpoints: BTreeSet::new(),
+            forgotten: BTreeMap::new(),
         })
     }
 
@@ -103,7 +110,9 @@ impl Quotas {
         if endpoints == self.endpoints {
             return Ok(());
         }
-        for (endpoint, kind) in endpoints.iter().flat_map(|id| KINDS.map(|kind| (*id, kind))) {
+        let of_endpoints = endpoints.iter().flat_map(|id| KINDS.map(|kind| (*id, kind)));
+        // Also what comes from an interface that is no endpoint's has a rate of events.
+        for (endpoint, kind) in of_endpoints.chain([(0, payer::NOBODY)]) {
             let payer = Payer { endpoint, kind, ..Payer::default() };
             match self.accounts.insert(Raw(payer), Raw(Account::default()), CREATE_ONLY) {
                 Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::EEXIST) => {
@@ -149,9 +158,14 @@ impl Quotas {
         let all: Vec<_> = self.outsiders.iter().filter_map(Result::ok).collect();
         for (payer, _) in all.iter().filter(|(_, Raw(account))| idle(account)) {
             // Looked at again: the window in which it may come to be used is that of two system calls.
-            if self.outsiders.get(payer, 0).is_ok_and(|Raw(account)| idle(&account)) {
+            let Ok(Raw(account)) = self.outsiders.get(payer, 0) else { continue };
+            if idle(&account) {
                 ignoring_absence(self.outsiders.remove(payer))
                     .map_err(Error::map("remove from", "OUTSIDERS"))?;
+                let Raw(Payer { endpoint, .. }) = *payer;
+                let forgotten = self.forgotten.entry(endpoint).or_default();
+                forgotten.over += account.over;
+                forgotten.events_lost += account.events_lost;
             }
         }
         Ok(())
@@ -164,6 +178,7 @@ impl Quotas {
             let opener = match payer.kind {
                 payer::ENDPOINT => Opener::Endpoint,
                 payer::NODE => Opener::Node,
+                payer::NOBODY => Opener::Nobody,
                 _outside => Opener::Outside,
             };
             let [own, own_inspected, _] = account.own;
@@ -172,6 +187,12 @@ impl Quotas {
             sum.flows += own + borrowed;
             sum.flows_over_quota += account.over;
             sum.inspected_flows += own_inspected + borrowed_inspected;
+            sum.events_lost += account.events_lost;
+        }
+        for (endpoint, forgotten) in &self.forgotten {
+            let sum = usage.entry((*endpoint, Opener::Outside)).or_default();
+            sum.flows_over_quota += forgotten.over;
+            sum.events_lost += forgotten.events_lost;
         }
         Ok(usage)
     }

@@ -96,7 +96,8 @@ impl Redirector {
         }
         pins.check()?;
         let mut programs = Programs::load(&settings.object, &pins, hook, types, settings.flows)?;
-        let maps = Maps::open(&pins, settings.flows)?;
+        let mut maps = Maps::open(&pins, settings.flows)?;
+        maps.set_event_rate(settings.events_per_second)?;
         let interfaces = Interfaces::open()?;
         sysctls::set(&settings.state_directory)?;
         routes::add()?;

@@ -28,13 +28,9 @@ pub fn again(known: &mut Aggregate, packet: &Packet, now_ns: u64) -> Option<u32>
     } else {
         now_ns.saturating_sub(known.sent_ns) < WINDOW_NS
     };
-    if part_of_last {
-        known.pending = known.pending.wrapping_add(1);
-        return None;
-    }
-    let occurrences = known.pending.wrapping_add(1);
-    *known = first(packet, now_ns);
-    Some(occurrences)
+    // Pending until the event is on its way: [`first`] is written then.
+    known.pending = known.pending.wrapping_add(1);
+    if part_of_last { None } else { Some(known.pending) }
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ pub mod icmp;
 pub mod policy;
 pub mod neighbours;
 pub mod adoption;
+pub mod rate;
 pub mod quota;
 pub mod fragments;
 pub mod conntrack;

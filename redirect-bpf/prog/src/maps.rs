@@ -84,7 +84,7 @@ pub(crate) static LISTENERS: SockMap<2> = SockMap::new();
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<Event, 1_048_576> = RingBuf::new();
 #[btf_map]
-pub(crate) static AGGREGATES: LruHashMap<AggregateKey, Aggregate, 16_384> = LruHashMap::new();
+pub(crate) static AGGREGATES: LruHashMap<AggregateKey, Aggregate, 65_536> = LruHashMap::new();
 /// By [`redirect_abi::reason`], then [`redirect_abi::counter`].
 #[btf_map]
 pub(crate) static COUNTERS: PerCpuArray<u64, { counter::TOTAL as usize }> = PerCpuArray::new();
@@ -138,6 +138,15 @@ impl Tables for Maps {
             // SAFETY: the slot of an array is there for as long as the program; the loader may be writing to it, so the read
             // is volatile, and one word.
             Some(settings) => unsafe { ptr::read_volatile(&raw const (*settings).epoch) },
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn event_interval_ns(&self) -> u64 {
+        match SETTINGS.get_ptr(0) {
+            // SAFETY: as in `epoch`.
+            Some(settings) => unsafe { ptr::read_volatile(&raw const (*settings).event_interval_ns) }.into(),
             None => 0,
         }
     }

@@ -26,6 +26,7 @@ pub const OUTSIDERS_MAX: usize = 4;
 pub struct Model {
     pub now_ns: Cell<u64>,
     pub epoch: Cell<u32>,
+    pub event_interval_ns: Cell<u64>,
     pub endpoints: BTreeMap<u32, Endpoint>,
     /// When programs were first attached, by ifindex.
     pub attached_ns: BTreeMap<u32, u64>,
@@ -62,6 +63,7 @@ impl Default for Model {
         Self {
             now_ns: Cell::default(),
             epoch: Cell::default(),
+            event_interval_ns: Cell::default(),
             endpoints: BTreeMap::new(),
             attached_ns: BTreeMap::new(),
             addresses: BTreeMap::new(),
@@ -144,6 +146,10 @@ impl Tables for Model {
 
     fn epoch(&self) -> u32 {
         self.epoch.get()
+    }
+
+    fn event_interval_ns(&self) -> u64 {
+        self.event_interval_ns.get()
     }
 
     fn endpoint_on(&self, ifindex: u32) -> Option<&Endpoint> {

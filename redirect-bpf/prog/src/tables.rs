@@ -26,6 +26,8 @@ pub trait Tables {
     fn now_ns(&self) -> u64;
     /// Read it before policy is asked: a flow judged under the old policy must not be taken for one judged under the new.
     fn epoch(&self) -> u32;
+    /// As [`redirect_abi::Settings::event_interval_ns`].
+    fn event_interval_ns(&self) -> u64;
     fn endpoint_on(&self, ifindex: u32) -> Option<&Endpoint>;
     /// When programs were first attached to an interface.
     fn attached_ns(&self, ifindex: u32) -> Option<u64>;

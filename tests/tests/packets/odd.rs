@@ -152,6 +152,35 @@ fn first_fragments_of_one_pod_keep_no_datagram_of_another_from_arriving() {
 
 #[test]
 #[ignore = "needs root"]
+fn refused_packets_that_were_not_recorded_are_told_of_their_sender() {
+    const FLOOD: u16 = 20_000;
+    let stage = Stage::new();
+    stage.apply("rule1.yaml", &empire_may_reach("[{ports: [{port: \"53\", protocol: UDP}]}]"));
+    for family in Family::BOTH {
+        let (own, to) = (stage.at("xwing", family, 4000), stage.at("deathstar-1", family, 53));
+        raw::send_each(stage.pod("xwing"), to.ip(), move || {
+            let mut refused = raw::packet(own.ip(), to.ip(), UDP, &raw::udp(own, to, b"refused"));
+            let ports = refused.len() - b"refused".len() - 8;
+            (0..FLOOD).map(move |port| {
+                refused[ports..ports + 2].copy_from_slice(&port.to_be_bytes());
+                refused.clone()
+            })
+        });
+    }
+    let json = |words: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&stage.daemon.sluice(words).unwrap()).unwrap()
+    };
+    let lost = |pod: &str| json(&["endpoint", "get", pod, "-o", "json"])["events_lost"].as_u64().unwrap();
+    stage.daemon.wait_until("it is counted", |_| lost("xwing") > u64::from(FLOOD)).unwrap();
+    assert_eq!(lost("tiefighter"), 0);
+    let status = json(&["status", "-o", "json"]);
+    let findings = status["findings"].as_array().unwrap();
+    let named = findings.iter().filter(|finding| finding["field"] == "limits.events_per_endpoint");
+    assert_eq!(named.map(|finding| &finding["subject"]).collect::<Vec<_>>(), ["default/xwing"], "{status}");
+}
+
+#[test]
+#[ignore = "needs root"]
 fn options_and_extension_headers_change_no_verdict() {
     let stage = Stage::new();
     let datagrams = echo::udp(stage.pod("deathstar-1"), 53).unwrap();

@@ -72,14 +72,18 @@ impl Stage {
 
     /// As [`Stage::wait_for_drop`]: the record.
     pub(crate) fn drop_record(&self, reason: &str, source: IpAddr) -> serde_json::Value {
-        let is_it = |flow: &serde_json::Value| {
+        let recorded = |_: &Daemon| self.find_drop(reason, source).is_some();
+        self.daemon.wait_until(&format!("{source}: {reason}"), recorded).unwrap();
+        self.find_drop(reason, source).unwrap()
+    }
+
+    /// The record of a drop, if there is one.
+    pub(crate) fn find_drop(&self, reason: &str, source: IpAddr) -> Option<serde_json::Value> {
+        self.daemon.flows().unwrap().into_iter().find(|flow| {
             flow["verdict"] == "dropped"
                 && flow["reason"] == reason
                 && flow["source"]["address"] == source.to_string()
-        };
-        let recorded = |daemon: &Daemon| daemon.flows().unwrap().iter().any(is_it);
-        self.daemon.wait_until(&format!("{source}: {reason}"), recorded).unwrap();
-        self.daemon.flows().unwrap().into_iter().find(is_it).unwrap()
+        })
     }
 
     pub(crate) fn identity(&self, pod: &str) -> serde_json::Value {

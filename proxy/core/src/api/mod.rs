@@ -68,6 +68,17 @@ pub struct EndpointView {
     pub interface: Option<String>,
     /// `ready`, or why not.
     pub status: String,
+    /// What it has opened and the kernel tracks: uninspected flows within its quota, and inspected connections.
+    #[serde(default)]
+    pub flows: u64,
+    #[serde(default)]
+    pub inspected_flows: u64,
+    /// Uninspected flows that its quota did not cover, so far: they may be evicted.
+    #[serde(default)]
+    pub flows_over_quota: u64,
+    /// Verdicts of the kernel about what it sent that were not recorded, so far.
+    #[serde(default)]
+    pub events_lost: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -124,6 +124,7 @@ fn redirect_settings(places: &Places) -> redirect::Settings {
         state_directory: places.state.clone(),
         keep_sysctls: true,
         policy_entries: 1024,
+        events_per_second: 500,
         flows: redirect::FlowLimits { flows_max: 4096, inspected_flows_max: 512, flows_per_endpoint: 64 },
     }
 }

@@ -110,6 +110,7 @@ impl Node {
             state_directory: self.directory.join("state"),
             keep_sysctls: true,
             policy_entries: redirect::POLICY_ENTRIES_MAX,
+            events_per_second: 500,
             flows: FLOWS,
         }
     }

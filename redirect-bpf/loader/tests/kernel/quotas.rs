@@ -135,6 +135,36 @@ fn accounts_survive_the_process_and_are_settled_by_its_successor() {
     assert_eq!(usage(&second, VICTIM).flows, 0);
 }
 
+/// What pod 2 is refused beyond its rate is counted for it; what pod 1 is refused meanwhile is told, every packet.
+#[test]
+#[ignore = "needs root"]
+fn a_flood_of_refused_packets_hides_nobody_elses() {
+    const FEW: u16 = 20;
+    const MANY: u16 = 20_000;
+    let node = Node::with_pods(3);
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(3, &[(0, &[])]));
+    for to in addresses(0, 0) {
+        flood(&node, 2, to, MANY);
+        flood(&node, 1, to, FEW);
+    }
+    let mut told = [0; 3];
+    while let some = events(&mut redirector)
+        && !some.is_empty()
+    {
+        for event in some {
+            let of = |pod: &usize| addresses(*pod, 0).iter().any(|own| own.ip() == event.source.ip());
+            told[(0..3).find(of).unwrap()] += 1;
+        }
+    }
+    assert_eq!(told[1], 2 * u64::from(FEW));
+    assert_eq!(usage(&redirector, VICTIM).events_lost, 0);
+    let lost = usage(&redirector, GREEDY).events_lost;
+    assert_eq!(told[2] + lost, 2 * u64::from(MANY), "each is told or counted");
+    assert!(lost > u64::from(MANY), "the test proves nothing: {lost}");
+    assert_eq!(counter(&redirector, redirect::EVENTS_LOST), lost);
+}
+
 fn usage(redirector: &Redirector, endpoint: u32) -> Usage {
     redirector.usage().unwrap().get(&(endpoint, Opener::Endpoint)).copied().unwrap_or_default()
 }

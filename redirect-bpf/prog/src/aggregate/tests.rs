@@ -31,6 +31,15 @@ fn other_packets_are_told_once_in_a_window() {
     );
 }
 
+/// An event that found no room leaves no trace but what it stands for.
+#[test]
+fn what_was_lost_is_part_of_the_next_and_delays_it_not() {
+    let mut known = first(&syn(1), 0);
+    assert_eq!(again(&mut known, &syn(2), 1), Some(1));
+    assert_eq!(again(&mut known, &syn(2), 2), Some(2));
+    assert_eq!(again(&mut known, &syn(3), 3), Some(3));
+}
+
 #[test]
 fn a_clock_that_steps_back_tells_nothing() {
     let mut known = first(&Packet::EMPTY, 2 * WINDOW_NS);
@@ -61,6 +70,11 @@ fn syn(sequence: u32) -> Packet {
 fn check(first_packet: &Packet, then: &[(Packet, u64)], expect: &[Option<u32>]) {
     let mut known = first(first_packet, 0);
     for ((packet, seconds), expect) in then.iter().zip(expect) {
-        assert_eq!(again(&mut known, packet, seconds * 1_000_000_000), *expect, "at {seconds} s");
+        let now_ns = seconds * 1_000_000_000;
+        let told = again(&mut known, packet, now_ns);
+        assert_eq!(told, *expect, "at {seconds} s");
+        if told.is_some() {
+            known = first(packet, now_ns);
+        }
     }
 }

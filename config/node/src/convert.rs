@@ -85,6 +85,8 @@ fn limits(raw: &raw::Limits) -> Limits {
         flows_per_endpoint: raw.flows_per_endpoint,
         policy_entries: raw.policy_entries,
         events_per_endpoint: raw.events_per_endpoint,
+        policies_per_namespace: raw.policies_per_namespace,
+        automaton_bytes_per_namespace: raw.automaton_bytes_per_namespace,
     }
 }
 

@@ -138,6 +138,10 @@ pub struct Limits {
     pub policy_entries: usize,
     /// Kernel verdicts recorded of each sender, a second. 500 by default.
     pub events_per_endpoint: u32,
+    /// Policies of a namespace. 4,096 by default.
+    pub policies_per_namespace: usize,
+    /// Bytes of the automata of a namespace's policies. 256 MiB by default; at least what one policy may have.
+    pub automaton_bytes_per_namespace: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]

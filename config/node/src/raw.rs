@@ -213,6 +213,12 @@ pub(crate) struct Limits {
     /// second; 640 at once. What is beyond is counted for it.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) events_per_endpoint: u32,
+    /// Policies of one namespace that are in force as written; clusterwide ones are a namespace of their own.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub(crate) policies_per_namespace: usize,
+    /// Bytes of the automata of HTTP patterns, of all policies of a namespace together.
+    #[schemars(range(min = 67_108_864, max = 1_099_511_627_776_u64))]
+    pub(crate) automaton_bytes_per_namespace: usize,
 }
 
 #[derive(Debug, Deserialize, Serialize, JsonSchema)]
@@ -282,6 +288,8 @@ impl Default for Limits {
             flows_per_endpoint: 1024,
             policy_entries: 1_048_576,
             events_per_endpoint: 500,
+            policies_per_namespace: 4096,
+            automaton_bytes_per_namespace: 256 << 20,
         }
     }
 }

@@ -39,9 +39,27 @@ pub(crate) struct Shop {
 struct Known {
     /// As it was read.
     policy: Policy,
-    judged: Arc<Judged>,
+    outcome: Outcome,
     /// The last one that it was asked for in.
     round: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Outcome {
+    Judged(Arc<Judged>),
+    /// So many bytes, for which its namespace had no room: they are not kept.
+    TooBig(usize),
+}
+
+/// What is known of a policy.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// It takes longer, and is to be done.
+    Compiling,
+    /// Compiled, or refused.
+    Judged(Arc<Judged>),
+    /// Its automata are so many bytes, more than there is room for.
+    TooBig(usize),
 }
 
 impl Shop {
@@ -62,10 +80,10 @@ impl Shop {
         self.patterns.forget_unused();
     }
 
-    /// The policy compiled, or refused. `None`: that takes longer, and is to be done.
-    pub(crate) fn judge(&mut self, policy: &Policy) -> Option<Arc<Judged>> {
-        if let Some(known) = self.find(policy) {
-            return Some(known);
+    /// `room`: the bytes of automata that its namespace has left.
+    pub(crate) fn judge(&mut self, policy: &Policy, room: usize) -> Answer {
+        if let Some(known) = self.find(policy, room) {
+            return known;
         }
         let namespace = policy.name.namespace.clone();
         let most = if self.round == 1 { START_BYTES } else { ROUND_BYTES };
@@ -74,33 +92,56 @@ impl Shop {
         let mut judged = Judged::Accepted { policy: policy.clone(), diagnostics: Vec::new() };
         if bytes > 0 && judged.compile_small(&mut self.patterns, bytes) {
             *spent = spent.saturating_add(needed(&judged));
-            return Some(self.learn(policy.clone(), judged));
+            self.learn(policy.clone(), judged);
+            return self.find(policy, room).unwrap_or(Answer::Compiling);
         }
         *spent = spent.saturating_add(bytes);
         let wanted = self.wanted.entry(namespace).or_default();
         if !wanted.contains(policy) {
             wanted.push(policy.clone());
         }
-        None
+        Answer::Compiling
     }
 
-    fn find(&mut self, policy: &Policy) -> Option<Arc<Judged>> {
-        let known = self.known.get_mut(&policy.name)?.iter_mut().find(|known| known.policy == *policy)?;
+    /// `None`: it is to be compiled, or again, since there is room for it by now.
+    fn find(&mut self, policy: &Policy, room: usize) -> Option<Answer> {
+        let all = self.known.get_mut(&policy.name)?;
+        let place = all.iter().position(|known| known.policy == *policy)?;
+        let known = all.get_mut(place)?;
         known.round = self.round;
-        Some(Arc::clone(&known.judged))
+        match known.outcome.clone() {
+            Outcome::Judged(judged) if automaton_bytes(&judged) <= room => Some(Answer::Judged(judged)),
+            Outcome::Judged(judged) => {
+                let bytes = automaton_bytes(&judged);
+                known.outcome = Outcome::TooBig(bytes);
+                Some(Answer::TooBig(bytes))
+            }
+            Outcome::TooBig(bytes) if bytes > room => Some(Answer::TooBig(bytes)),
+            Outcome::TooBig(_) => {
+                let _fits_now = all.swap_remove(place);
+                None
+            }
+        }
     }
 
     /// What compiling a policy came to.
-    pub(crate) fn learn(&mut self, policy: Policy, judged: Judged) -> Arc<Judged> {
-        let judged = Arc::new(judged);
+    pub(crate) fn learn(&mut self, policy: Policy, judged: Judged) {
+        let outcome = Outcome::Judged(Arc::new(judged));
         let known = self.known.entry(policy.name.clone()).or_default();
-        known.push(Known { policy, judged: Arc::clone(&judged), round: self.round });
-        judged
+        known.push(Known { policy, outcome, round: self.round });
     }
 
     /// What is to be compiled.
     pub(crate) fn wanted(&self) -> &BTreeMap<Namespace, Vec<Policy>> {
         &self.wanted
+    }
+}
+
+/// Of what is accepted.
+fn automaton_bytes(judged: &Judged) -> usize {
+    match judged {
+        Judged::Accepted { policy, .. } => policy.automata.bytes(),
+        Judged::Refused { .. } => 0,
     }
 }
 

@@ -101,7 +101,7 @@ impl Shell {
         watcher
             .watch(barrier.directory(), RecursiveMode::NonRecursive)
             .map_err(|error| unwatchable(barrier.directory(), error))?;
-        let state = State::new(store.accepted().clone());
+        let state = State::new(store.accepted().clone(), settings.bounds);
         let mut shell = Self {
             settings,
             messages,

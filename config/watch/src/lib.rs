@@ -5,11 +5,14 @@
 
 mod barrier;
 mod compile;
+mod bounds;
 mod merge;
 mod directory;
 mod changes;
 mod store;
 mod file;
+
+pub use crate::bounds::Bounds;
 
 use crate::changes::Message;
 use crate::file::Shell;
@@ -29,6 +32,7 @@ pub struct Settings {
     pub state_directory: PathBuf,
     /// A set is settled when nothing changed for this long; 10 ms.
     pub settle: Duration,
+    pub bounds: Bounds,
 }
 
 /// One settled set of policies: what every source says at one moment, merged.

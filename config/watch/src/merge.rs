@@ -7,7 +7,8 @@
 //! INVARIANT: a file that can't be used changes nothing; an object leaves the set only when no usable file has it.
 //! INVARIANT: of two objects with one name the first by path is in force, whatever the order of changes was.
 
-use crate::compile::{Namespace, Shop};
+use crate::bounds::{Bounds, Tenants};
+use crate::compile::{Answer, Namespace, Shop};
 use crate::{Instead, PolicySet, Report};
 use policy_model::parse::{Diagnostic, Judged, Object, Parsed, Severity, read};
 use policy_model::rule::{ObjectKind, ObjectName, Policy};
@@ -36,9 +37,10 @@ pub(crate) struct Accepted {
     pub(crate) files: BTreeMap<String, Arc<str>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct State {
     accepted: Accepted,
+    bounds: Bounds,
     /// What was parsed last time, by path: an unchanged text is not parsed again.
     parsed: BTreeMap<PathBuf, Text>,
     shop: Shop,
@@ -54,8 +56,8 @@ struct Text {
 }
 
 impl State {
-    pub(crate) fn new(accepted: Accepted) -> Self {
-        Self { accepted, ..Self::default() }
+    pub(crate) fn new(accepted: Accepted, bounds: Bounds) -> Self {
+        Self { accepted, bounds, parsed: BTreeMap::new(), shop: Shop::default(), set: Arc::default() }
     }
 
     pub(crate) fn accepted(&self) -> &Accepted {
@@ -67,7 +69,7 @@ impl State {
         let before = Arc::clone(&self.set);
         let mut shop = std::mem::take(&mut self.shop);
         shop.begin();
-        let mut merge = Merge::new(&self.accepted, &before, &mut shop);
+        let mut merge = Merge::new(&self.accepted, &before, &mut shop, self.bounds);
         let mut parsed = BTreeMap::new();
         for (path, content) in files {
             match content {
@@ -79,6 +81,7 @@ impl State {
                 }
             }
         }
+        merge.settle();
         self.parsed = parsed;
         merge.reports.extend_from_slice(more);
         let policies: Vec<Arc<Policy>> = merge.policies.into_values().collect();
@@ -101,7 +104,7 @@ impl State {
 
     /// What compiling a policy came to, for the next set.
     pub(crate) fn learn(&mut self, policy: Policy, judged: Judged) {
-        let _judged = self.shop.learn(policy, judged);
+        self.shop.learn(policy, judged);
     }
 
     /// What the last set waits for.
@@ -118,31 +121,40 @@ struct Merge<'a> {
     policies: BTreeMap<ObjectName, Arc<Policy>>,
     /// Which file an object is taken from.
     taken_from: BTreeMap<ObjectName, PathBuf>,
+    /// Objects in the order of the files, before they are judged in that of [`Seniority`].
+    found: Vec<Found>,
+    tenants: Tenants,
+    /// The place of the object that is being judged.
+    place: usize,
+    /// By the place of what they speak of.
+    placed: Vec<(usize, Report)>,
     reports: Vec<Report>,
     keep: Accepted,
 }
 
 impl<'a> Merge<'a> {
-    fn new(accepted: &'a Accepted, before: &'a PolicySet, shop: &'a mut Shop) -> Self {
+    fn new(accepted: &'a Accepted, before: &'a PolicySet, shop: &'a mut Shop, bounds: Bounds) -> Self {
         Self {
             accepted,
             shop,
             before: before.policies.iter().map(|policy| (&policy.name, policy)).collect(),
             policies: BTreeMap::new(),
             taken_from: BTreeMap::new(),
+            found: Vec::new(),
+            tenants: Tenants::new(bounds),
+            place: 0,
+            placed: Vec::new(),
             reports: Vec::new(),
             keep: Accepted::default(),
         }
     }
 
-    fn file(&mut self, path: &Path, text: &Arc<str>, judgement: &Judgement) {
-        match judgement {
+    fn file(&mut self, path: &Path, text: &Arc<str>, judgement: &Arc<Judgement>) {
+        match &**judgement {
             Err(diagnostics) => self.unusable(path, diagnostics.clone()),
-            Ok(parsed) => {
+            Ok(_) => {
                 let _none = self.keep.files.insert(file_key(path), Arc::clone(text));
-                for object in &parsed.objects {
-                    self.object(path, object, Freshness::Current);
-                }
+                self.find(path, judgement, Freshness::Current);
             }
         }
     }
@@ -152,39 +164,89 @@ impl<'a> Merge<'a> {
         let last = self.accepted.files.get(&file_key(path));
         let parsed = last.and_then(|text| Some((text, read(text).ok()?)));
         let instead = if parsed.is_some() { Instead::LastAccepted } else { Instead::Nothing };
-        self.reports.push(Report { file: path.to_owned(), object: None, instead, diagnostics });
+        let report = Report { file: path.to_owned(), object: None, instead, diagnostics };
+        self.placed.push((self.found.len(), report));
         if let Some((text, parsed)) = parsed {
             let _none = self.keep.files.insert(file_key(path), Arc::clone(text));
-            for object in &parsed.objects {
-                self.object(path, object, Freshness::LastAccepted);
+            self.find(path, &Arc::new(Ok(parsed)), Freshness::LastAccepted);
+        }
+    }
+
+    /// The objects of a file, but for those of a name that an earlier file has.
+    fn find(&mut self, path: &Path, judgement: &Arc<Judgement>, freshness: Freshness) {
+        let Ok(parsed) = &**judgement else { return };
+        for (index, object) in parsed.objects.iter().enumerate() {
+            match self.taken_from.entry(object.name.clone()) {
+                Entry::Occupied(first) => {
+                    let diagnostic = conflict(first.get(), path);
+                    self.place = self.found.len();
+                    self.report(path, object, Instead::Nothing, vec![diagnostic]);
+                }
+                Entry::Vacant(free) => {
+                    let path = free.insert(path.to_owned()).clone();
+                    let last = self.accepted.objects.get(&object_key(&object.name));
+                    let seniority = match last {
+                        Some(last) if **last == *object.text || freshness == Freshness::LastAccepted => {
+                            Seniority::Accepted
+                        }
+                        Some(_) => Seniority::Changed,
+                        None => Seniority::New,
+                    };
+                    let judgement = Arc::clone(judgement);
+                    self.found.push(Found { path, judgement, index, freshness, seniority });
+                }
             }
         }
     }
 
-    fn object(&mut self, path: &Path, object: &Object, freshness: Freshness) {
-        match self.taken_from.entry(object.name.clone()) {
-            Entry::Occupied(first) => {
-                let diagnostic = conflict(first.get(), path);
-                self.report(path, object, Instead::Nothing, vec![diagnostic]);
-                return;
-            }
-            Entry::Vacant(free) => {
-                let _path = free.insert(path.to_owned());
+    /// Judges what was found, and puts the reports into the order of the files.
+    fn settle(&mut self) {
+        let found = std::mem::take(&mut self.found);
+        let mut order: Vec<(usize, &Found)> = found.iter().enumerate().collect();
+        order.sort_by_key(|(place, found)| (found.seniority, *place));
+        for (place, found) in order {
+            if let Ok(parsed) = &*found.judgement
+                && let Some(object) = parsed.objects.get(found.index)
+            {
+                // Behind what was said of the file it is in.
+                self.place = place;
+                self.object(&found.path, object, found.freshness);
             }
         }
+        self.placed.sort_by_key(|(place, _)| *place);
+        self.reports = std::mem::take(&mut self.placed).into_iter().map(|(_, report)| report).collect();
+    }
+
+    /// The policy compiled, or why it is not to be in force as written.
+    fn judge(&mut self, policy: &Policy) -> Result<Option<Arc<Judged>>, Diagnostic> {
+        let namespace = &policy.name.namespace;
+        let room = self.tenants.room(namespace)?;
+        match self.shop.judge(policy, room) {
+            Answer::Compiling => Ok(None),
+            Answer::Judged(judged) => Ok(Some(judged)),
+            Answer::TooBig(bytes) => Err(self.tenants.too_big(namespace, bytes)),
+        }
+    }
+
+    fn object(&mut self, path: &Path, object: &Object, freshness: Freshness) {
+        let judged = match &object.judged {
+            Judged::Accepted { policy, .. } => self.judge(policy),
+            Judged::Refused { .. } => Ok(None),
+        };
         match &object.judged {
-            Judged::Accepted { policy, diagnostics } => match self.shop.judge(policy).as_deref() {
-                Some(Judged::Accepted { policy, .. }) => {
+            Judged::Accepted { policy, diagnostics } => match judged.as_ref().map(Option::as_deref) {
+                Err(beyond) => self.refused(path, object, &policy.closed(), std::slice::from_ref(beyond)),
+                Ok(Some(Judged::Accepted { policy, .. })) => {
                     // Warnings speak of lines, and those of an older content are nobody's to correct.
                     if !diagnostics.is_empty() && freshness == Freshness::Current {
                         self.report(path, object, Instead::AsWritten, diagnostics.clone());
                     }
                     self.in_force(policy.clone(), Some(object.text.as_str().into()));
                 }
-                Some(Judged::Refused { closed, diagnostics: more }) => {
+                Ok(Some(Judged::Refused { closed, diagnostics: more })) => {
                     self.refused(path, object, closed, &[diagnostics.as_slice(), more].concat());
                 }
-                None => self.refused(path, object, &policy.closed(), &[compiling()]),
+                Ok(None) => self.refused(path, object, &policy.closed(), &[compiling()]),
             },
             Judged::Refused { closed, diagnostics } => self.refused(path, object, closed, diagnostics),
         }
@@ -194,7 +256,7 @@ impl<'a> Merge<'a> {
     fn refused(&mut self, path: &Path, object: &Object, closed: &Policy, diagnostics: &[Diagnostic]) {
         let last = self.accepted.objects.get(&object_key(&object.name)).map(Arc::clone);
         let policy = last.as_ref().and_then(|text| accepted_policy(text, &object.name));
-        let judged = policy.map(|policy| self.shop.judge(&policy));
+        let judged = policy.and_then(|policy| self.judge(&policy).ok());
         let stand_in = match judged.as_ref().and_then(Option::as_deref) {
             Some(Judged::Accepted { policy, .. }) => Some(policy.clone()),
             Some(Judged::Refused { .. }) | None => None,
@@ -207,18 +269,16 @@ impl<'a> Merge<'a> {
     }
 
     fn report(&mut self, path: &Path, object: &Object, instead: Instead, diagnostics: Vec<Diagnostic>) {
-        self.reports.push(Report {
-            file: path.to_owned(),
-            object: Some(object.name.clone()),
-            instead,
-            diagnostics,
-        });
+        let report =
+            Report { file: path.to_owned(), object: Some(object.name.clone()), instead, diagnostics };
+        self.placed.push((self.place, report));
     }
 
     /// Puts a policy in force; an unchanged one stays the same `Arc`, so that nothing is resolved again for it.
     fn in_force(&mut self, policy: Policy, accepted: Option<Arc<str>>) {
         if let Some(text) = accepted {
             let _none = self.keep.objects.insert(object_key(&policy.name), text);
+            self.tenants.hold(&policy.name.namespace, policy.automata.bytes());
         }
         let shared = match self.before.get(&policy.name) {
             Some(before) if ***before == policy => Arc::clone(before),
@@ -226,6 +286,25 @@ impl<'a> Merge<'a> {
         };
         let _none = self.policies.insert(shared.name.clone(), shared);
     }
+}
+
+/// An object in its file.
+struct Found {
+    path: PathBuf,
+    judgement: Arc<Judgement>,
+    index: usize,
+    freshness: Freshness,
+    seniority: Seniority,
+}
+
+/// Whose turn it is to be judged, and so who has a place where a namespace is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Seniority {
+    /// Accepted as it is written.
+    Accepted,
+    /// Accepted with another text.
+    Changed,
+    New,
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -35,6 +35,7 @@ impl Place {
             directories: vec![self.policies()],
             state_directory: self.0.join("state"),
             settle: Duration::from_millis(10),
+            bounds: Bounds { policies: 1000, automaton_bytes: 1 << 30 },
         }
     }
 

@@ -317,6 +317,10 @@ fn watch_policies(
         directories: config.policies.directories.clone(),
         state_directory: config.node.state_directory.clone(),
         settle: SETTLE,
+        bounds: policy_watch::Bounds {
+            policies: config.limits.policies_per_namespace,
+            automaton_bytes: config.limits.automaton_bytes_per_namespace,
+        },
     };
     Watcher::start(settings).map_err(|error| match &error {
         StartError::Unparsable { file, diagnostics } => {

@@ -128,6 +128,8 @@ pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Probl
     };
     let tracked =
         |limits: &config_node::Limits| (limits.flows, limits.inspected_flows, limits.flows_per_endpoint);
+    let tenants =
+        |limits: &config_node::Limits| (limits.policies_per_namespace, limits.automaton_bytes_per_namespace);
     let differs = [
         ("node.name", old.node.name != new.node.name),
         ("node.state_directory", old.node.state_directory != new.node.state_directory),
@@ -140,6 +142,10 @@ pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Probl
         (
             "limits.connections, guaranteed_connections, node_connections, flow_records, pipes, policy_entries, events_per_endpoint or workers",
             fixed(&old.limits) != fixed(&new.limits),
+        ),
+        (
+            "limits.policies_per_namespace or automaton_bytes_per_namespace",
+            tenants(&old.limits) != tenants(&new.limits),
         ),
         ("limits.flows, inspected_flows or flows_per_endpoint", tracked(&old.limits) != tracked(&new.limits)),
     ];

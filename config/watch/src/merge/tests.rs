@@ -18,13 +18,23 @@ fn refused(name: &str) -> String {
 const BROKEN: &str = "kind: [";
 
 /// A world of files that changes step by step.
-#[derive(Default)]
 struct World {
     state: State,
     files: Files,
+    bounds: Bounds,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::bounded(Bounds { policies: 1000, automaton_bytes: 1 << 30 })
+    }
 }
 
 impl World {
+    fn bounded(bounds: Bounds) -> Self {
+        Self { state: State::new(Accepted::default(), bounds), files: Files::new(), bounds }
+    }
+
     #[track_caller]
     fn write(&mut self, path: &str, text: &str) -> Arc<PolicySet> {
         let _before = self.files.insert(path.into(), Content::Text(text.into()));
@@ -41,7 +51,7 @@ impl World {
     }
 
     fn restart(&mut self) -> Arc<PolicySet> {
-        self.state = State::new(self.state.accepted().clone());
+        self.state = State::new(self.state.accepted().clone(), self.bounds);
         self.apply()
     }
 }
@@ -126,6 +136,77 @@ fn what_costs_more_than_its_budget_is_refused_when_that_is_known() {
     assert!(world.waiting().is_empty());
     // It is the accepted text that outlives the process.
     check(&world.restart(), &["p=1"], &["a.yaml/p: LastAccepted"]);
+}
+
+/// In `namespace`.
+fn elsewhere(namespace: &str, text: &str) -> String {
+    text.replace("namespace: default", &format!("namespace: {namespace}"))
+}
+
+#[track_caller]
+fn check_refused(set: &PolicySet, object: &str, instead: Instead, part: &str) {
+    let report = set.reports.iter().find(|report| report.object.as_ref().is_some_and(|o| &*o.name == object));
+    let report = report.unwrap_or_else(|| panic!("{object} is in force: {:?}", set.reports));
+    assert_eq!(report.instead, instead, "{report:?}");
+    assert!(report.diagnostics.iter().any(|d| d.message.contains(part)), "{report:?}");
+}
+
+#[test]
+fn a_namespace_that_has_all_its_policies_keeps_those_that_came_first() {
+    let mut world = World::bounded(Bounds { policies: 2, automaton_bytes: 1 << 30 });
+    let _set = world.write("m.yaml", &good("m", "1"));
+    check(&world.write("q.yaml", &good("q", "1")), &["m=1", "q=1"], &[]);
+    // By its path it would be the first.
+    let set = world.write("a.yaml", &good("a", "1"));
+    check(&set, &["a=1", "m=1", "q=1"], &["a.yaml/a: ClosedForm"]);
+    check_refused(&set, "a", Instead::ClosedForm, "`default` has 2 policies");
+    check(&world.restart(), &["a=1", "m=1", "q=1"], &["a.yaml/a: ClosedForm"]);
+    // Another one's number is its own, and so is that of what is clusterwide.
+    let _set = world.write("b.yaml", &elsewhere("other", &good("b", "1")));
+    let clusterwide = good("c", "1")
+        .replace("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy")
+        .replace(", namespace: default", "");
+    let set = world.write("c.yaml", &clusterwide);
+    check(&set, &["c=1", "a=1", "m=1", "q=1", "b=1"], &["a.yaml/a: ClosedForm"]);
+    // A change needs no place more, and what makes room is used.
+    let set = world.write("m.yaml", &good("m", "2"));
+    check(&set, &["c=1", "a=1", "m=2", "q=1", "b=1"], &["a.yaml/a: ClosedForm"]);
+    check(&world.remove("q.yaml"), &["c=1", "a=1", "m=2", "b=1"], &[]);
+}
+
+#[test]
+fn a_namespace_that_has_all_its_automata_keeps_what_it_has() {
+    let mut alone = World::default();
+    let _set = alone.write("a.yaml", &heavy("a", "1", 2));
+    let bytes = alone.compile().policies[0].automata.bytes();
+    let mut world = World::bounded(Bounds { policies: 1000, automaton_bytes: 2 * bytes });
+    let _set = world.write("m.yaml", &heavy("m", "1", 2));
+    let _set = world.write("q.yaml", &heavy("q", "1", 2));
+    check(&world.compile(), &["m=1", "q=1"], &[]);
+    let _set = world.write("a.yaml", &heavy("a", "1", 1));
+    let set = world.compile();
+    check(&set, &["a=1", "m=1", "q=1"], &["a.yaml/a: ClosedForm"]);
+    check_refused(&set, "a", Instead::ClosedForm, "the namespace `default` would need more than");
+    assert!(is_closed(&set, "a") && !is_closed(&set, "m"));
+    assert!(world.waiting().is_empty(), "what there is no room for is not compiled again");
+    // One byte less, one namespace more.
+    let mut tight = World::bounded(Bounds { policies: 1000, automaton_bytes: 2 * bytes - 1 });
+    let _set = tight.write("m.yaml", &heavy("m", "1", 2));
+    let _set = tight.write("q.yaml", &heavy("q", "1", 2));
+    let _set = tight.write("o.yaml", &elsewhere("other", &heavy("o", "1", 2)));
+    let set = tight.compile();
+    check(&set, &["m=1", "q=1", "o=1"], &["q.yaml/q: ClosedForm"]);
+    // It grows: its last text stands. Light policies need no room.
+    let set = world.write("m.yaml", &heavy("m", "2", 3));
+    check(&set, &["a=1", "m=1", "q=1"], &["a.yaml/a: ClosedForm", "m.yaml/m: LastAccepted"]);
+    let set = world.compile();
+    check(&set, &["a=1", "m=1", "q=1"], &["a.yaml/a: ClosedForm", "m.yaml/m: LastAccepted"]);
+    check_refused(&set, "m", Instead::LastAccepted, "would need more than");
+    let set = world.write("z.yaml", &good("z", "1"));
+    check(&set, &["a=1", "m=1", "q=1", "z=1"], &["a.yaml/a: ClosedForm", "m.yaml/m: LastAccepted"]);
+    // Room is used once it is there.
+    let _set = world.remove("q.yaml");
+    check(&world.compile(), &["a=1", "m=2", "z=1"], &[]);
 }
 
 /// One namespace spends its own: what others write is compiled at once.

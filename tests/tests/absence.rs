@@ -140,7 +140,7 @@ fn plug(node: &Node, spec: &PodSpec) -> Namespace {
 }
 
 /// Ways of the pod that is plugged in again.
-const ITS_WAYS: [(&str, &str); 8] = [
+const ITS_WAYS: [(&str, &str); 10] = [
     ("xwing", "up"),
     ("up", "xwing"),
     ("xwing", "tiefighter"),
@@ -149,9 +149,11 @@ const ITS_WAYS: [(&str, &str); 8] = [
     ("remote", "xwing"),
     ("xwing", "cni"),
     ("cni", "xwing"),
+    ("node", "xwing"),
+    ("xwing", "node"),
 ];
 
-/// Ways of everybody else, and the node's own.
+/// Ways of everybody else.
 const OTHER_WAYS: [(&str, &str); 18] = [
     ("tiefighter", "deathstar-1"),
     ("tiefighter", "up"),
@@ -170,7 +172,7 @@ const OTHER_WAYS: [(&str, &str); 18] = [
     ("up", "unlisted"),
     ("node", "up"),
     ("node", "tiefighter"),
-    ("node", "xwing"),
+    ("tiefighter", "node"),
 ];
 
 #[test]

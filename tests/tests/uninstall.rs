@@ -92,6 +92,8 @@ fn nothing_stays_of_what_the_daemon_set_up() {
         "pick_listener",
         "guard forward_ipv4",
         "guard forward_ipv6",
+        "guard local_in_ipv4",
+        "guard post_routing_ipv6",
         "map GUARD_INTERFACES",
         "map POLICIES",
         "IPv4 rule",

@@ -1,18 +1,19 @@
-//! What holds packets of pods whose interface has no programs: a netfilter hook that needs no process of ours.
+//! What holds packets of pods whose interface has no programs: netfilter hooks that need no process of ours.
 //!
 //! Programs are on an interface because a process has attached them. A pod that is plugged in again while none runs has a new
-//! interface, with none. So two pinned links to the forward hook, one a family, drop, before any NAT of the way out, from the
-//! first start until `uninstall`:
+//! interface, with none. So pinned links, one a family and hook, drop from the first start until `uninstall`:
 //!
 //! ```text
-//! source, with the interface that the packet came from; destination, with the one that it goes to:
+//! forward, local in:  the source, with the interface that the packet came from
+//! post routing:       the destination, with the interface that it goes to, ahead of any NAT
+//!
 //!   address of an endpoint (ADDRESSES)   passes if that interface is `HOOKED` and has programs, or `CARRIER`
 //!   pod network, no endpoint (IPCACHE)   passes if that interface is one of these, or `OTHER`
 //!   any other                            passes
 //! ```
 //! `OTHER` are interfaces that a process saw while it ran, and that are no endpoint's: uplinks, tunnels, other CNIs' pods. Pods of
 //! other nodes come over those. An interface that no process has seen yet passes no address of a pod network, because a pod that
-//! nobody has listed yet may be behind it. Packets of the node itself are not forwarded, and not judged here.
+//! nobody has listed yet may be behind it. What passes over `lo` is the node's own.
 //!
 //! `CARRIER` is the bridge, bond or VRF that a `HOOKED` interface belongs to: IP takes that for where a packet came from, so among
 //! its ports the guard can't tell one from another.
@@ -41,13 +42,49 @@ const INTERFACES: &str = "GUARD_INTERFACES";
 const INTERFACES_MAX: u32 = 65_536;
 const BPF_F_NO_PREALLOC: u32 = 1;
 
-const NF_INET_FORWARD: u32 = 2;
 /// Ahead of every usual hook. One link has a priority to itself, so the next is tried where it is taken.
 const PRIORITY_FIRST: i32 = -1000;
 const PRIORITIES: i32 = 64;
 
 /// A bond in a bridge in a VRF.
 const MASTERS_MAX: usize = 4;
+
+/// Where packets are judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hook {
+    Forward,
+    LocalIn,
+    PostRouting,
+}
+
+const HOOKS: [Hook; 3] = [Hook::LocalIn, Hook::Forward, Hook::PostRouting];
+
+impl Hook {
+    /// As netfilter counts them: `NF_INET_...`.
+    fn number(self) -> u32 {
+        match self {
+            Self::Forward => 2,
+            Self::LocalIn => 1,
+            Self::PostRouting => 4,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::LocalIn => "local_in",
+            Self::PostRouting => "post_routing",
+        }
+    }
+}
+
+/// A program in the kernel, and where it belongs.
+#[derive(Debug)]
+struct Loaded {
+    hook: Hook,
+    family: Family,
+    program: OwnedFd,
+}
 
 /// What an interface is to the guard.
 pub(crate) mod kind {
@@ -61,8 +98,8 @@ pub(crate) struct Guard {
     interfaces: HashMap<MapData, u32, u32>,
     /// What is in the map.
     known: BTreeMap<u32, u32>,
-    /// One a family, or why there is none.
-    programs: Result<Vec<(Family, OwnedFd)>, Error>,
+    /// One a hook and family, or why there is none.
+    programs: Result<Vec<Loaded>, Error>,
 }
 
 impl Guard {
@@ -82,8 +119,8 @@ impl Guard {
 
     /// Makes the programs of this process those that run.
     pub(crate) fn install(&self) {
-        for (family, program) in self.programs.iter().flatten() {
-            if let Err(error) = self.link(*family, program) {
+        for loaded in self.programs.iter().flatten() {
+            if let Err(error) = self.link(loaded) {
                 // Looked at again every second, and reported from there.
                 tracing::debug!(%error, "the guard is not in place");
             }
@@ -98,18 +135,19 @@ impl Guard {
         }
         match &self.programs {
             Ok(programs) => {
-                programs.iter().for_each(|(family, program)| look.add(self.repair_family(*family, program)));
+                programs.iter().for_each(|loaded| look.add(self.repair_hook(loaded)));
             }
             Err(error) => look.faults.push(fault(error)),
         }
     }
 
-    fn repair_family(&self, family: Family, program: &OwnedFd) -> Result<Vec<String>, Error> {
-        if self.is_linked(family, program)? {
+    fn repair_hook(&self, loaded: &Loaded) -> Result<Vec<String>, Error> {
+        if self.is_linked(loaded)? {
             return Ok(Vec::new());
         }
-        self.link(family, program)?;
-        Ok(vec![format!("the {} guard of pods without programs", family.name())])
+        self.link(loaded)?;
+        let Loaded { hook, family, .. } = loaded;
+        Ok(vec![format!("the {} guard of pods without programs ({})", family.name(), hook.name())])
     }
 
     /// An interface that has programs from now on.
@@ -163,7 +201,7 @@ impl Guard {
         Ok(vec![format!("the pin of the map {INTERFACES}")])
     }
 
-    fn load(&self) -> Result<Vec<(Family, OwnedFd)>, Error> {
+    fn load(&self) -> Result<Vec<Loaded>, Error> {
         let offsets = Offsets::of_this_kernel().map_err(Error::GuardUnsupported)?;
         let pinned =
             |name| sys::pinned(&self.pins.map(name)).map_err(Error::file("open", self.pins.map(name)));
@@ -174,25 +212,26 @@ impl Guard {
             interfaces: self.interfaces.map().fd().as_fd(),
             ipcache: ipcache.as_fd(),
         };
-        let load = |family| match sys::load_netfilter(
+        let load = |(hook, family)| match sys::load_netfilter(
             b"sluice_guard\0\0\0\0",
-            &program::forward(family, &offsets, &maps)?,
+            &program::guard(hook, family, &offsets, &maps)?,
         ) {
-            Ok(program) => Ok((family, program)),
+            Ok(program) => Ok(Loaded { hook, family, program }),
             // Without a word of the verifier: there is no such kind of program.
             Err(cause) if cause.raw_os_error() == Some(libc::EINVAL) => Err(Error::GuardUnsupported(cause)),
             Err(cause) => Err(Error::Guard { action: "load the program", family: family.name(), cause }),
         };
-        FAMILIES.into_iter().map(load).collect()
+        HOOKS.into_iter().flat_map(|hook| FAMILIES.map(|family| (hook, family))).map(load).collect()
     }
 
     /// Whether the pinned link is attached. One that was detached keeps its pin, and says nothing of it; but its priority is free.
-    fn is_linked(&self, family: Family, program: &OwnedFd) -> Result<bool, Error> {
-        let Ok(link) = sys::pinned(&self.pins.guard_link(pin_name(family))) else { return Ok(false) };
+    fn is_linked(&self, loaded: &Loaded) -> Result<bool, Error> {
+        let Loaded { hook, family, program } = loaded;
+        let Ok(link) = sys::pinned(&self.pins.guard_link(&pin_name(loaded))) else { return Ok(false) };
         let Ok(Attachment::Netfilter(priority)) = sys::link_attachment(link.as_fd()) else {
             return Ok(false);
         };
-        match sys::link_netfilter(program.as_fd(), number(family), NF_INET_FORWARD, priority) {
+        match sys::link_netfilter(program.as_fd(), number(*family), hook.number(), priority) {
             Ok(_detached_again) => Ok(false),
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Ok(true),
             Err(cause) => Err(Error::Guard { action: "attach the hook", family: family.name(), cause }),
@@ -200,11 +239,12 @@ impl Guard {
     }
 
     /// The new link runs beside the old one until it takes its pin.
-    fn link(&self, family: Family, program: &OwnedFd) -> Result<(), Error> {
-        let failed = |action| move |cause| Error::Guard { action, family: family.name(), cause };
-        let link = attach(family, program).map_err(failed("attach the hook"))?;
-        let pin = self.pins.guard_link(pin_name(family));
-        let new = self.pins.guard_link(&format!("{}_new", pin_name(family)));
+    fn link(&self, loaded: &Loaded) -> Result<(), Error> {
+        let family = loaded.family.name();
+        let failed = |action| move |cause| Error::Guard { action, family, cause };
+        let link = attach(loaded).map_err(failed("attach the hook"))?;
+        let pin = self.pins.guard_link(&pin_name(loaded));
+        let new = self.pins.guard_link(&format!("{}_new", pin_name(loaded)));
         let _left_by_a_process_that_died = unpin(&new)?;
         sys::pin(link.as_fd(), &new).map_err(failed("pin the hook"))?;
         fs::rename(&new, &pin).map_err(failed("pin the hook"))
@@ -231,10 +271,10 @@ fn fault(error: &Error) -> Fault {
     Fault::of(error)
 }
 
-fn attach(family: Family, program: &OwnedFd) -> io::Result<OwnedFd> {
+fn attach(Loaded { hook, family, program }: &Loaded) -> io::Result<OwnedFd> {
     let mut taken = io::Error::from_raw_os_error(libc::EBUSY);
     for priority in (0..PRIORITIES).map(|n| PRIORITY_FIRST.saturating_add(n)) {
-        match sys::link_netfilter(program.as_fd(), number(family), NF_INET_FORWARD, priority) {
+        match sys::link_netfilter(program.as_fd(), number(*family), hook.number(), priority) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) => taken = error,
             other => return other,
         }
@@ -243,11 +283,12 @@ fn attach(family: Family, program: &OwnedFd) -> io::Result<OwnedFd> {
 }
 
 /// bpffs lets nobody use a dot in a name.
-fn pin_name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "forward_ipv4",
-        Family::V6 => "forward_ipv6",
-    }
+fn pin_name(loaded: &Loaded) -> String {
+    let family = match loaded.family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    };
+    format!("{}_{family}", loaded.hook.name())
 }
 
 /// As netfilter counts families.

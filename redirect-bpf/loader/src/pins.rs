@@ -3,7 +3,7 @@
 //! ```text
 //! <bpffs>/sluice/<schema>/maps/ENDPOINTS ...
 //!                         links/lxc-deathstar-1:from_endpoint, ..., pick_listener
-//!                         guard/forward_ipv4, forward_ipv6
+//!                         guard/forward_ipv4, local_in_ipv6, post_routing_ipv4, ...
 //! ```
 
 use crate::error::Error;

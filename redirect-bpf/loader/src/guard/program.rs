@@ -1,7 +1,7 @@
 //! The guard's program, instruction by instruction: aya has no programs of netfilter, and the toolchain of the others no way to
 //! read the kernel's own structures. Pure but for the reading of the kernel's types.
 
-use super::kind;
+use super::{Hook, kind};
 use crate::assembler::{Assembler, Helper, Label, Register, Size};
 use crate::btf::{self, Btf};
 use crate::error::Error;
@@ -40,6 +40,8 @@ struct End {
     interface: i16,
 }
 
+/// The number of `lo` in every network namespace.
+const LOOPBACK: i32 = 1;
 const NF_DROP: i32 = 0;
 const NF_ACCEPT: i32 = 1;
 
@@ -85,7 +87,8 @@ impl Offsets {
 }
 
 /// R6: the state of the hook; R8: the IP header; R7: an interface; R9: whether its address is an endpoint's.
-pub(super) fn forward(
+pub(super) fn guard(
+    hook: Hook,
     family: Family,
     offsets: &Offsets,
     maps: &Descriptors<'_>,
@@ -95,22 +98,24 @@ pub(super) fn forward(
     let (drop, drop_marked, count) = (code.label(), code.label(), code.label());
     code.load(Size::Double, R6, R1, CONTEXT_STATE);
     code.load(Size::Double, R7, R1, CONTEXT_SKB);
-    // Marked for the proxy, and on its way to somebody else: the rule that delivers it is gone.
-    code.load(Size::Word, R2, R7, offsets.skb_mark);
-    code.and_value(R2, value(mark::MASK));
-    code.jump_if_equal(R2, value(mark::TO_PROXY), drop_marked);
+    if hook == Hook::Forward {
+        // Marked for the proxy, and on its way to somebody else: the rule that delivers it is gone.
+        code.load(Size::Word, R2, R7, offsets.skb_mark);
+        code.and_value(R2, value(mark::MASK));
+        code.jump_if_equal(R2, value(mark::TO_PROXY), drop_marked);
+    }
     code.load(Size::Double, R8, R7, offsets.skb_head);
     code.load(Size::Half, R2, R7, offsets.skb_network_header);
     code.add(R8, R2);
     write_key(&mut code, family);
-    for end in ends(family, offsets) {
-        judge(&mut code, family, end, offsets, maps, drop);
-    }
+    judge(&mut code, family, end(hook, family, offsets), offsets, maps, drop);
     code.set(R0, NF_ACCEPT);
     code.exit();
-    code.put(drop_marked);
-    code.store_value(Size::Word, Frame, WORD, reason::NO_LISTENER.into());
-    code.jump(count);
+    if hook == Hook::Forward {
+        code.put(drop_marked);
+        code.store_value(Size::Word, Frame, WORD, reason::NO_LISTENER.into());
+        code.jump(count);
+    }
     code.put(drop);
     code.store_value(Size::Word, Frame, WORD, reason::NO_PROGRAMS.into());
     code.put(count);
@@ -126,16 +131,16 @@ pub(super) fn forward(
     code.finish().ok_or_else(|| failed(io::Error::other("a jump goes nowhere")))
 }
 
-/// Source and destination, of either family's header.
-fn ends(family: Family, offsets: &Offsets) -> [End; 2] {
+/// The source where packets come in, the destination where they leave, in either family's header.
+fn end(hook: Hook, family: Family, offsets: &Offsets) -> End {
     let [source, destination] = match family {
         Family::V4 => [12, 16],
         Family::V6 => [8, 24],
     };
-    [
-        End { address: source, interface: offsets.state_in },
-        End { address: destination, interface: offsets.state_out },
-    ]
+    match hook {
+        Hook::Forward | Hook::LocalIn => End { address: source, interface: offsets.state_in },
+        Hook::PostRouting => End { address: destination, interface: offsets.state_out },
+    }
 }
 
 /// What is the same in the keys of all addresses of a family.
@@ -174,6 +179,8 @@ fn judge(
     code.put(endpoints);
     code.load(Size::Double, R7, R6, end.interface);
     code.load(Size::Word, R1, R7, offsets.device_ifindex);
+    // The node speaks to itself, perhaps in the name of an endpoint: that is the proxy.
+    code.jump_if_equal(R1, LOOPBACK, judged);
     code.store(Size::Word, Frame, WORD, R1);
     look_up(code, maps.interfaces, WORD);
     code.jump_if_different(R0, 0, known);

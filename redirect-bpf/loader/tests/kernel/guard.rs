@@ -7,11 +7,24 @@ use crate::peers::{datagrams, reaches};
 use crate::repairs::detach;
 use redirect::{Look, Redirector, uninstall};
 use redirect_abi::SCHEMA;
+use socket2::{Domain, Socket, Type};
 use std::fs;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
-const PINS: [&str; 2] = ["forward_ipv4", "forward_ipv6"];
+const PINS: [&str; 6] = [
+    "local_in_ipv4",
+    "local_in_ipv6",
+    "forward_ipv4",
+    "forward_ipv6",
+    "post_routing_ipv4",
+    "post_routing_ipv6",
+];
 const PORT: u16 = 5000;
+const WAIT: Duration = Duration::from_secs(1);
+/// Addresses of the node itself.
+const NODE: [&str; 2] = ["10.99.0.1", "fd99::1"];
 
 fn look(node: &Node, redirector: &mut Redirector) -> Look {
     node.run(|| redirector.look())
@@ -30,7 +43,7 @@ fn talk(node: &Node, from: usize, to: usize) -> [bool; 2] {
     answers.try_into().unwrap()
 }
 
-fn inodes(node: &Node) -> [u64; 2] {
+fn inodes(node: &Node) -> [u64; PINS.len()] {
     PINS.map(|pin| fs::metadata(node.pins().join(SCHEMA).join("guard").join(pin)).unwrap().ino())
 }
 
@@ -62,6 +75,76 @@ fn a_pod_that_is_plugged_in_again_without_a_process_is_cut_off_until_there_is_on
     assert_eq!(look(&node, &mut next), Look::default());
     let counters = next.counters().unwrap();
     assert!(counters.iter().any(|(name, drops)| *name == "no_programs" && *drops >= 16), "{counters:?}");
+}
+
+/// Whether datagrams of a pod reach the node, and the node's the pod, on every family.
+fn talk_with_node(node: &Node, pod: usize) -> [[bool; 2]; 2] {
+    let ends =
+        NODE.map(|own| SocketAddr::new(own.parse().unwrap(), PORT)).into_iter().zip(addresses(pod, PORT));
+    let answers: Vec<[bool; 2]> = ends
+        .map(|(own, of_pod)| {
+            let of_node = node.run(|| UdpSocket::bind(own)).unwrap();
+            of_node.set_read_timeout(Some(WAIT)).unwrap();
+            let of_pod = datagrams(node, pod, of_pod);
+            // The first to a new interface can be lost while neighbours are resolved.
+            [(&of_pod, &of_node), (&of_node, &of_pod)].map(|(from, to)| (0..3).any(|_| may_reach(from, to)))
+        })
+        .collect();
+    answers.try_into().unwrap()
+}
+
+/// As [`reaches`]; what the node's own hooks drop is an error of its own socket.
+fn may_reach(from: &UdpSocket, to: &UdpSocket) -> bool {
+    from.send_to(b"ping", to.local_addr().unwrap()).is_ok() && to.recv(&mut [0; 16]).is_ok()
+}
+
+/// What passes between a pod and the node itself is not forwarded.
+#[test]
+#[ignore = "needs root"]
+fn a_pod_without_programs_is_cut_off_from_the_node_too() {
+    let node = Node::with_pods(2);
+    for own in NODE {
+        let length = if own.contains(':') { 128 } else { 32 };
+        ip(&format!("-n {} addr add {own}/{length} dev lo", node.netns()));
+    }
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(2, &[]));
+    assert_eq!([0, 1].map(|pod| talk_with_node(&node, pod)), [[[true; 2]; 2]; 2]);
+    // In the name of a pod, to itself: as the proxy does.
+    for (own, of_pod) in NODE.into_iter().zip(addresses(0, 0)) {
+        let to = node.run(|| UdpSocket::bind((own, PORT))).unwrap();
+        to.set_read_timeout(Some(WAIT)).unwrap();
+        let from = node.run(|| transparent(of_pod));
+        assert!(reaches(&from, &to), "{own}");
+    }
+    drop(redirector);
+    node.unplug(1);
+    node.plug_in(1);
+    assert_eq!([0, 1].map(|pod| talk_with_node(&node, pod)), [[[true; 2]; 2], [[false; 2]; 2]]);
+    let mut next = start(&node);
+    apply(&node, &mut next, plan(2, &[]));
+    assert_eq!([0, 1].map(|pod| talk_with_node(&node, pod)), [[[true; 2]; 2]; 2]);
+    // Of an interface that refuses a program there is nothing to be reached either.
+    let pin = node.pins().join(SCHEMA).join("links/lxc1:to_endpoint");
+    fs::remove_file(&pin).unwrap();
+    fs::create_dir(&pin).unwrap();
+    let _look = look(&node, &mut next);
+    assert_eq!(next.refusing_interfaces().count(), 1);
+    assert_eq!([0, 1].map(|pod| talk_with_node(&node, pod)), [[[true; 2]; 2], [[false; 2]; 2]]);
+    fs::remove_dir(&pin).unwrap();
+    let _look = look(&node, &mut next);
+    assert_eq!([0, 1].map(|pod| talk_with_node(&node, pod)), [[[true; 2]; 2]; 2]);
+}
+
+/// A socket with an address that is not the node's.
+fn transparent(address: SocketAddr) -> UdpSocket {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, None).unwrap();
+    match address {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true).unwrap(),
+        SocketAddr::V6(_) => socket.set_freebind_v6(true).unwrap(),
+    }
+    socket.bind(&address.into()).unwrap();
+    socket.into()
 }
 
 /// As where interfaces are made in another namespace and moved: a number is given again.
@@ -126,7 +209,7 @@ fn a_new_process_puts_its_own_in_the_place_of_the_old_one() {
     let mut second = start(&node);
     assert!(inodes(&node).iter().zip(before).all(|(now, before)| *now != before));
     assert_eq!(look(&node, &mut second), Look::default());
-    assert_eq!(fs::read_dir(node.pins().join(SCHEMA).join("guard")).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(node.pins().join(SCHEMA).join("guard")).unwrap().count(), PINS.len());
 }
 
 #[test]
@@ -136,8 +219,9 @@ fn a_guard_that_is_removed_or_detached_is_put_back() {
     let mut redirector = start(&node);
     apply(&node, &mut redirector, plan(2, &[]));
     let guard = |pin: &str| node.pins().join(SCHEMA).join("guard").join(pin);
-    for (pin, name) in PINS.into_iter().zip(["IPv4", "IPv6"]) {
-        let put_back = [format!("the {name} guard of pods without programs")];
+    for pin in PINS {
+        let (hook, family) = pin.rsplit_once("_ip").unwrap();
+        let put_back = [format!("the IP{family} guard of pods without programs ({hook})")];
         fs::remove_file(guard(pin)).unwrap();
         assert_eq!(look(&node, &mut redirector).put_back, put_back);
         detach(&guard(pin));

@@ -75,7 +75,8 @@ fn client(global: &Global) -> Result<Client> {
 
 /// Says something on the standard error; if nobody listens there, there is nobody to tell.
 fn tell(message: &str) {
-    let _result = writeln!(io::stderr(), "sluice: {message}");
+    let message: Vec<String> = message.lines().map(output::harmless).collect();
+    let _result = writeln!(io::stderr(), "sluice: {}", message.join("\n"));
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

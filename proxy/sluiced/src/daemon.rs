@@ -50,8 +50,13 @@ impl Failure {
     /// For the user, a line each.
     pub fn lines(&self) -> Vec<String> {
         match self {
-            Self::Config(problems) => problems.iter().map(ToString::to_string).collect(),
-            Self::Start(error) => vec![format!("sluiced: {error:#}")],
+            Self::Config(problems) => {
+                problems.iter().map(|problem| harmless(&problem.to_string()).into_owned()).collect()
+            }
+            Self::Start(error) => {
+                let said = format!("sluiced: {error:#}");
+                said.lines().map(|line| harmless(line).into_owned()).collect()
+            }
         }
     }
 
@@ -332,10 +337,12 @@ fn watch_policies(
                 );
                 format!("\n{}", harmless(&line))
             });
-            anyhow!("{error}{}", lines.collect::<String>())
+            anyhow!("{}{}", harmless(&error.to_string()), lines.collect::<String>())
         }
         // Said whole: as a link of a chain it would say its cause twice.
-        StartError::Directory { .. } | StartError::State { .. } => anyhow!("{error}"),
+        StartError::Directory { .. } | StartError::State { .. } => {
+            anyhow!("{}", harmless(&error.to_string()))
+        }
     })
 }
 

@@ -38,6 +38,35 @@ fn a_policy_that_was_never_readable_keeps_the_daemon_from_starting() {
     assert!(exit.stderr.contains("a.yaml"), "{}", exit.stderr);
 }
 
+/// Its name is a line of its own, and no command to a terminal.
+#[test]
+fn a_hostile_file_name_is_escaped_in_what_is_said_at_the_start() {
+    let backend = Backend::start();
+    let name = "a\u{1b}[31m\nsluiced: all is well.yaml";
+    let policies = vec![(name, BROKEN.to_owned())];
+    let exit = Daemon::start_and_fail(&Plan { policies, ..plan(&backend, OK) });
+    assert_eq!(exit.status, Some(2));
+    assert!(!exit.stderr.contains('\u{1b}'), "{:?}", exit.stderr);
+    assert!(!exit.stderr.lines().any(|line| line.starts_with("sluiced: all is well")), "{}", exit.stderr);
+    assert!(exit.stderr.contains("a\\u001b[31m\\nsluiced: all is well.yaml"), "{}", exit.stderr);
+}
+
+/// A full disk, or a reader that has gone.
+#[test]
+fn a_log_that_takes_nothing_ends_nothing() {
+    let backend = Backend::start();
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut daemon = Daemon::start(&plan(&backend, OK)).restart_with_log(full);
+    assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 200);
+    daemon.write_policy("a.yaml", BROKEN);
+    daemon.wait_until(|daemon| daemon.get("/v1/status")["ok"] == false);
+    daemon = daemon.restart_with_log(closed);
+    assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 200);
+    assert_eq!(daemon.terminate().status, Some(0));
+}
+
 #[test]
 fn after_a_restart_the_last_accepted_text_is_in_force_and_the_revision_has_grown() {
     let backend = Backend::start();

@@ -230,6 +230,23 @@ impl Daemon {
     }
 }
 
+impl Daemon {
+    /// As [`Daemon::restart`], with a log that nobody reads.
+    pub(crate) fn restart_with_log(mut self, log: impl Into<Stdio>) -> Self {
+        let _exit = self.terminate();
+        let (directory, net) = (std::mem::take(&mut self.directory), self.net);
+        drop(self);
+        let child = command(&directory).stderr(log).spawn().unwrap();
+        let daemon = Self { child, log: channel().1, directory, net, revision: 0 };
+        let begun = std::time::Instant::now();
+        while std::net::TcpStream::connect(daemon.listener()).is_err() {
+            assert!(begun.elapsed() < PATIENCE, "it does not accept");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        daemon
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         drop(self.child.kill());

@@ -35,7 +35,7 @@ type Queued = (Command, OwnedSemaphorePermit);
 enum Command {
     After(oneshot::Sender<Result<(), Failure>>),
     Before(Box<Plan>, oneshot::Sender<Result<(), Failure>>),
-    Cut(oneshot::Sender<Result<Option<Vec<CutFlow>>, Failure>>),
+    Cut(Arc<Snapshot>, oneshot::Sender<Result<Option<Vec<CutFlow>>, Failure>>),
     Judge(Arc<Snapshot>, oneshot::Sender<Result<Vec<CutFlow>, Failure>>),
     Look(oneshot::Sender<Result<(), Failure>>),
     #[cfg(test)]
@@ -93,14 +93,14 @@ impl Kernel {
         self.ask(|answer| Command::Before(Box::new(plan), answer)).await
     }
 
-    /// Cuts direct flows that must not go on, the first of them.
+    /// Judges direct flows and cuts those that must not go on, the first of them.
     pub(crate) async fn judge(&self, snapshot: Arc<Snapshot>) -> Result<Vec<CutFlow>, Failure> {
         self.ask(|answer| Command::Judge(snapshot, answer)).await
     }
 
-    /// Cuts the next of them. `None`: none is left.
-    pub(crate) async fn cut(&self) -> Result<Option<Vec<CutFlow>>, Failure> {
-        self.ask(Command::Cut).await
+    /// Judges more of them, by the same snapshot, and cuts the next. `None`: none is left.
+    pub(crate) async fn cut(&self, snapshot: Arc<Snapshot>) -> Result<Option<Vec<CutFlow>>, Failure> {
+        self.ask(|answer| Command::Cut(snapshot, answer)).await
     }
 
     /// The kernel becomes what was planned.
@@ -162,7 +162,7 @@ impl Thread {
         match command {
             Command::After(answer) => drop(answer.send(self.after())),
             Command::Before(plan, answer) => drop(answer.send(self.before(*plan))),
-            Command::Cut(answer) => drop(answer.send(self.redirector.cut_flows().map_err(Failure::from))),
+            Command::Cut(snapshot, answer) => drop(answer.send(self.cut(&snapshot))),
             Command::Judge(snapshot, answer) => drop(answer.send(self.judge(&snapshot))),
             Command::Look(answer) => {
                 self.look();
@@ -180,6 +180,10 @@ impl Thread {
 
     fn judge(&mut self, snapshot: &Snapshot) -> Result<Vec<CutFlow>, Failure> {
         Ok(self.redirector.judge_flows(&|flow| fate(snapshot, flow))?)
+    }
+
+    fn cut(&mut self, snapshot: &Snapshot) -> Result<Option<Vec<CutFlow>>, Failure> {
+        Ok(self.redirector.cut_flows(&|flow| fate(snapshot, flow))?)
     }
 
     fn after(&mut self) -> Result<(), Failure> {

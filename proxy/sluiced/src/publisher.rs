@@ -199,8 +199,9 @@ impl Publisher {
         if let Some(kernel) = &self.kernel {
             self.cutting = None;
             let cut = kernel.judge(Arc::clone(snapshot)).await?;
+            let after = kernel.after().await;
             self.record_cut(&cut, snapshot);
-            kernel.after().await?;
+            after?;
             self.cutting = Some(Arc::clone(snapshot));
         }
         Ok(())
@@ -209,7 +210,7 @@ impl Publisher {
     /// A piece of what is left to be cut: between two of them a change may come.
     async fn cut_more(&mut self) {
         let (Some(kernel), Some(snapshot)) = (&self.kernel, self.cutting.take()) else { return };
-        match kernel.cut().await {
+        match kernel.cut(Arc::clone(&snapshot)).await {
             Ok(None) => {}
             Ok(Some(cut)) => {
                 self.record_cut(&cut, &snapshot);

@@ -1,16 +1,16 @@
 //! The flows that the kernel tracks: judged again when policy changes, reset where they must not go on, collected when silent.
 //!
 //! ```text
-//! tracked ──judged: keep──► tracked
-//!    └─────judged: revoke, redirect──► due ──in turns──► REVOKED, resets sent ──still talks──► resets sent again
+//! tracked ──policy changed──► due ──in turns──► judged: keep ──► tracked
+//!                                         └───► judged: revoke, redirect ──► REVOKED, resets sent ──still talks──► sent again
 //! any ──silent for its lifetime──► removed
 //! within its opener's quota ──others need what it borrows──► beyond it, where flows evict each other
 //! ```
 //!
 //! What must not go on is refused by the programs from the first half of the change on; being cut is to be told of it.
 //!
-//! INVARIANT: openers are served in turns: however many flows one of them has, the others' are cut first to last in as many
-//! turns as they have themselves.
+//! INVARIANT: openers are served in turns, as they are charged: however many flows one of them has, the others' are judged and cut
+//! first to last in as many turns as they have themselves.
 
 use crate::error::Error;
 use crate::events::socket_address;
@@ -64,8 +64,8 @@ const BATCH_ENTRIES: u32 = 4096;
 const SWEEP_BATCHES_MAX: usize = 8;
 /// Revoked flows that are watched for going on; those beyond were reset once.
 const RESETS_MAX: usize = 16_384;
-/// Flows that are cut by one call: some 5 us each, most of it for the resets.
-const CUTS_MAX: usize = 4096;
+/// Flows that are cut by one call: some 5 us each, most of it for the resets. What waits for it is the next change.
+const CUTS_MAX: usize = 1024;
 /// Answers that are remembered while flows are judged: most of a flood ask the same.
 const ANSWERS_MAX: usize = 4096;
 /// `BPF_EXIST`: what was removed meanwhile is not brought back.
@@ -89,8 +89,8 @@ pub(crate) struct Flows {
     reset_at: BTreeMap<FlowKey, u64>,
     /// Flows of the last judgement that were cut, and wait for [`Flows::settle`].
     cut: Vec<FlowKey>,
-    /// Flows of the last judgement that are still to be cut, in their order.
-    due: VecDeque<(FlowKey, Fate)>,
+    /// Flows that are still to be judged, in their order.
+    due: VecDeque<FlowKey>,
 }
 
 /// One of the maps that flows are in.
@@ -124,44 +124,44 @@ impl Flows {
         })
     }
 
-    /// Judges every direct flow and cuts the first of those that must not go on.
+    /// Judges direct flows and cuts the first of those that must not go on.
     pub(crate) fn judge(&mut self, judge: &dyn Fn(&Flow) -> Fate) -> Result<Vec<CutFlow>, Error> {
         self.cut.clear();
         self.due.clear();
-        let mut answers = Answers::new();
-        let mut due = Vec::new();
+        let mut live = Vec::new();
         for table in self.direct() {
             let mut next = Some(Cursor::default());
             while let Some(cursor) = next {
                 let (flows, after) = table.batch(cursor)?;
                 next = after;
                 let now_ns = ktime_ns();
-                for (key, _) in flows.iter().filter(|(key, state)| is_live(key, state, now_ns)) {
-                    let question = question(key);
-                    if answers.len() >= ANSWERS_MAX {
-                        answers.clear();
-                    }
-                    let fate = *answers.entry(question).or_insert_with(|| judge(&question));
-                    if fate != Fate::Keep {
-                        due.push((*key, fate));
-                    }
-                }
+                let of_batch = flows.iter().filter(|(key, state)| is_live(key, state, now_ns));
+                live.extend(of_batch.map(|(key, state)| (payer_of(key, state), *key)));
             }
         }
-        self.due = in_turns(due, |(key, _)| key.source);
-        self.cut_due()
+        // Before any is judged: who has few flows does not wait until those of others are.
+        self.due = in_turns(live);
+        self.cut_due(judge)
     }
 
-    /// Cuts the next of those that the last judgement refused. `None`: none of them is left.
-    pub(crate) fn cut_more(&mut self) -> Result<Option<Vec<CutFlow>>, Error> {
+    /// Judges what the last judgement has left, and cuts the next of it. `None`: nothing is left.
+    pub(crate) fn cut_more(&mut self, judge: &dyn Fn(&Flow) -> Fate) -> Result<Option<Vec<CutFlow>>, Error> {
         self.settle()?;
-        if self.due.is_empty() { Ok(None) } else { self.cut_due().map(Some) }
+        if self.due.is_empty() { Ok(None) } else { self.cut_due(judge).map(Some) }
     }
 
-    fn cut_due(&mut self) -> Result<Vec<CutFlow>, Error> {
+    fn cut_due(&mut self, judge: &dyn Fn(&Flow) -> Fate) -> Result<Vec<CutFlow>, Error> {
+        let mut answers = Answers::new();
         let mut cut = Vec::new();
-        for (key, fate) in self.due.drain(..self.due.len().min(CUTS_MAX)).collect::<Vec<_>>() {
-            if self.revoke(&key)? {
+        while cut.len() < CUTS_MAX
+            && let Some(key) = self.due.pop_front()
+        {
+            let question = question(&key);
+            if answers.len() >= ANSWERS_MAX {
+                answers.clear();
+            }
+            let fate = *answers.entry(question).or_insert_with(|| judge(&question));
+            if fate != Fate::Keep && self.revoke(&key)? {
                 self.cut.push(key);
                 cut.push(cut_flow(&key, fate));
             }
@@ -340,11 +340,11 @@ impl Table {
 }
 
 /// One of each owner, then the next of each, and so on.
-fn in_turns<T, O: Ord>(all: Vec<T>, owner: impl Fn(&T) -> O) -> VecDeque<T> {
+fn in_turns<O: Ord, T>(all: Vec<(O, T)>) -> VecDeque<T> {
     let mut turns: BTreeMap<O, usize> = BTreeMap::new();
-    let mut placed: Vec<(usize, T)> = Vec::new();
-    for one in all {
-        let turn = turns.entry(owner(&one)).or_default();
+    let mut placed: Vec<(usize, T)> = Vec::with_capacity(all.len());
+    for (owner, one) in all {
+        let turn = turns.entry(owner).or_default();
         placed.push((*turn, one));
         *turn = turn.saturating_add(1);
     }
@@ -459,10 +459,10 @@ mod tests {
     /// 120,000 flows of one opener hold up nobody else's.
     #[test]
     fn every_opener_has_its_turn() {
-        let mut all = vec![('a', 0); 120_000];
-        all.extend([('b', 1), ('c', 1), ('b', 2)]);
-        let turns: Vec<_> = in_turns(all, |(owner, _)| *owner).into_iter().take(6).collect();
-        assert_eq!(turns, [('a', 0), ('b', 1), ('c', 1), ('a', 0), ('b', 2), ('a', 0)]);
+        let mut all = vec![('a', "a"); 120_000];
+        all.extend([('b', "b1"), ('c', "c1"), ('b', "b2")]);
+        let turns: Vec<_> = in_turns(all).into_iter().take(6).collect();
+        assert_eq!(turns, ["a", "b1", "c1", "a", "b2", "a"]);
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! ```text
 //! apply_before   policy maps: the stricter of old and new; then addresses and endpoints; the epoch; then new interfaces
 //!     (the caller publishes the snapshot)
-//! judge_flows    what must not go on is cut, the first of it
+//! judge_flows    what must not go on is cut, the first of it, in turns by who opened it
 //! apply_after    interfaces, endpoints and addresses that are gone; policy maps: the new ones; the epoch
-//! cut_flows      the rest, until there is none
+//! cut_flows      the rest is judged and cut, until there is none
 //! ```
 //! Between changes interfaces come and go, and other programs remove what is ours: [`Links`] tells when, [`Redirector::look`]
 //! attaches, and puts back.

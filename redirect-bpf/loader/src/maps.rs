@@ -246,7 +246,8 @@ impl Maps {
 
     fn set_ipcache(&mut self, wanted: &Entries) -> Result<(), Error> {
         let change = difference(&self.entries.ipcache, &wanted.ipcache);
-        for ((length, key), identity) in change.set {
+        // The longest first: what a rule excepts is never taken, while it is not yet there, for the wider prefix that is allowed.
+        for ((length, key), identity) in change.set.into_iter().rev() {
             self.ipcache
                 .insert(&Key::new(length, Raw(key)), identity, 0)
                 .map_err(Error::map("write", "IPCACHE"))?;

@@ -165,15 +165,16 @@ impl Redirector {
         Ok(Pending { plan })
     }
 
-    /// Judges every direct flow that conntrack knows, cuts those that must not go on (RST to both ends of TCP), returns them.
-    /// Of very many only the first: the programs refuse all of them already, and [`Redirector::cut_flows`] cuts the next.
+    /// Judges direct flows that conntrack knows, in turns by who opened them, cuts those that must not go on (RST to both ends of
+    /// TCP), returns them. Of very many only the first: the programs refuse all of them already, and [`Redirector::cut_flows`]
+    /// goes on.
     pub fn judge_flows(&mut self, judge: &dyn Fn(&Flow) -> Fate) -> Result<Vec<CutFlow>, Error> {
         self.flows.judge(judge)
     }
 
-    /// Cuts the next of the flows that must not go on, in turns by who opened them, and returns them. `None`: all are cut.
-    pub fn cut_flows(&mut self) -> Result<Option<Vec<CutFlow>>, Error> {
-        self.flows.cut_more()
+    /// Judges more of them, by the same policy, cuts the next that must not go on, and returns them. `None`: all are judged.
+    pub fn cut_flows(&mut self, judge: &dyn Fn(&Flow) -> Fate) -> Result<Option<Vec<CutFlow>>, Error> {
+        self.flows.cut_more(judge)
     }
 
     /// Kernel state becomes the new plan; what is stale is removed; the epoch is bumped.

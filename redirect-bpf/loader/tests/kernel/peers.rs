@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Longer than anything takes that is not dropped.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// What is dropped never comes; this long is waited for it.
 const DROPPED: Duration = Duration::from_millis(400);
 

@@ -1,8 +1,8 @@
 //! What one pod opens beyond everything, and what its neighbours notice of it: nothing.
 
-use crate::fixture::{Node, PORT, addresses, plan};
+use crate::fixture::{Node, PORT, addresses, ip, plan};
 use crate::lifecycle::{apply, start};
-use crate::peers::{Server, assert_dropped, assert_lands, connect, datagrams, reaches, talk};
+use crate::peers::{PATIENCE, Server, assert_dropped, assert_lands, connect, datagrams, reaches, talk};
 use crate::traffic::{counter, events};
 use redirect::{DropReason, FlowLimits, Opener, Redirector, Settings, Usage};
 use redirect_abi::verdict::{ALLOW, REDIRECT};
@@ -104,6 +104,69 @@ fn inspected_connections_beyond_the_quota_are_refused_to_their_opener_only() {
         (0..4).for_each(|_| assert_lands(&node, 2, to));
     }
     held.iter().for_each(|stream| talk(stream).unwrap());
+}
+
+/// Pod 2 has all that it can get and goes on taking; pod 1 comes later, a little at a time, and finds room for all of its flows.
+#[test]
+#[ignore = "needs root"]
+fn a_borrower_gives_back_under_its_own_flood() {
+    const ROUNDS: u16 = 24;
+    const STEP: u16 = 60;
+    const PRESSURE: u16 = 200;
+    const START: u16 = 6000;
+    let node = Node::with_pods(3);
+    let flows = FlowLimits { flows_max: 4096, inspected_flows_max: 64, flows_per_endpoint: 64 };
+    let settings = Settings { flows, ..node.settings() };
+    let mut redirector = node.run(|| Redirector::start(settings)).unwrap();
+    apply(&node, &mut redirector, plan(3, &[]));
+    let [v4, v6] = addresses(0, 0);
+    flood(&node, 2, v4, START);
+    let before = usage(&redirector, GREEDY);
+    assert!((3000..3600).contains(&before.flows), "eight times what it leaves free: {before:?}");
+    assert!(before.flows_over_quota > 0, "{before:?}");
+    for round in 0..ROUNDS {
+        flood(&node, 2, SocketAddr::new(v4.ip(), START + round * PRESSURE), PRESSURE);
+        flood(&node, 1, SocketAddr::new(v6.ip(), round * STEP), STEP);
+        let victim = usage(&redirector, VICTIM);
+        let opened = u64::from((round + 1) * STEP);
+        assert_eq!((victim.flows, victim.flows_over_quota), (opened, 0), "round {round}");
+        (0..3).for_each(|_| node.run(|| redirector.sweep()).unwrap());
+        assert_eq!(usage(&redirector, VICTIM).flows, opened, "who has little owes nothing: round {round}");
+    }
+    let after = usage(&redirector, GREEDY);
+    assert!(after.flows < before.flows - 1000, "{before:?}, then {after:?}");
+}
+
+/// Pod 2 has all that it can get; what the node itself opens (health probes) is tracked within its own share.
+#[test]
+#[ignore = "needs root"]
+fn the_node_reaches_a_pod_whatever_others_have_opened() {
+    const PROBES: u64 = 4;
+    let node = Node::with_pods(3);
+    let _server = Server::echo(&node, 0, PORT);
+    let addresses_of_node = ["192.0.2.1", "2001:db8::1"];
+    for (address, bits) in addresses_of_node.iter().zip([32, 128]) {
+        ip(&format!("-n {} addr add {address}/{bits} dev lo", node.netns()));
+    }
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(3, &[]));
+    for to in addresses(0, 0) {
+        flood(&node, 2, to, FLOOD);
+    }
+    assert!(usage(&redirector, GREEDY).flows_over_quota > 0);
+    let probes: Vec<TcpStream> = (0..PROBES)
+        .map(|n| {
+            let to = addresses(0, PORT)[usize::from(n % 2 == 1)];
+            let stream = node.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            talk(&stream).unwrap();
+            stream
+        })
+        .collect();
+    flood(&node, 2, addresses(0, FLOOD)[0], 1000);
+    probes.iter().for_each(|stream| talk(stream).unwrap());
+    let of_node = redirector.usage().unwrap().get(&(SERVER, Opener::Node)).copied().unwrap_or_default();
+    assert_eq!((of_node.flows, of_node.flows_over_quota), (PROBES, 0));
 }
 
 /// A restart, and what has expired meanwhile.

@@ -3,10 +3,12 @@
 use crate::fixture::{Node, PORT, Rule, addresses, interface, plan};
 use crate::lifecycle::{BOTH, apply, links, links_of, running, start};
 use crate::peers::{Server, assert_dropped, assert_lands};
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Map, MapData};
 use redirect::plan::Plan;
 use redirect::{Hook, Redirector, Settings};
-use redirect_abi::SCHEMA;
 use redirect_abi::verdict::ALLOW;
+use redirect_abi::{IpcacheKey, SCHEMA, family};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -170,4 +172,47 @@ fn other_ports(ports: u16) -> Plan {
     let mut of_pod_1: Vec<Rule> = vec![(2, HTTP, ALLOW), (0, None, ALLOW)];
     of_pod_1.extend((8000..8000 + ports).map(|port| (2, Some((17, port)), ALLOW)));
     plan(3, &[(0, &[(2, HTTP, ALLOW)]), (1, &of_pod_1)])
+}
+
+/// A change that needs more prefixes than there is room for fails; until then none is taken for a wider one that it is excepted from.
+#[test]
+#[ignore = "needs root"]
+fn the_narrower_prefix_is_known_before_the_wider_one() {
+    let node = Node::with_pods(1);
+    let mut redirector = start(&node);
+    apply(&node, &mut redirector, plan(1, &[]));
+    let pin = node.pins().join(SCHEMA).join("maps/IPCACHE");
+    let mut ipcache: LpmTrie<MapData, [u8; 20], u32> =
+        LpmTrie::try_from(Map::from_map_data(MapData::from_pin(pin).unwrap()).unwrap()).unwrap();
+    let filler = |number: u32| {
+        let mut data = [0; 20];
+        (data[0], data[1]) = (family::IPV6, 0x20);
+        data[13..17].copy_from_slice(&number.to_be_bytes());
+        Key::new(136, data)
+    };
+    let full = (0..).find(|number| ipcache.insert(&filler(*number), 9, 0).is_err()).unwrap();
+    assert!(full > 500_000, "{full}");
+    ipcache.remove(&filler(0)).unwrap();
+    let prefix = |length: u32, address: [u8; 4]| {
+        let address = std::net::Ipv4Addr::from(address).to_ipv6_mapped().octets();
+        (8 + 96 + length, IpcacheKey { family: family::IPV4, address, pad: [0; 3] })
+    };
+    let (wide, narrow) = (prefix(8, [203, 0, 0, 0]), prefix(24, [203, 0, 113, 0]));
+    let mut wanted = plan(1, &[]);
+    wanted.ipcache.extend([(wide, 5001), (narrow, 5002)]);
+    let failed = node.run(|| redirector.apply_before(wanted.clone())).unwrap_err();
+    assert!(failed.to_string().contains("IPCACHE"), "{failed}");
+    let known = |ipcache: &LpmTrie<MapData, [u8; 20], u32>| {
+        [(wide, 5001), (narrow, 5002)].map(|((length, key), identity)| {
+            let mut data = [0; 20];
+            data[0] = key.family;
+            data[1..17].copy_from_slice(&key.address);
+            ipcache.get(&Key::new(length, data), 0).is_ok_and(|found| found == identity)
+        })
+    };
+    assert_eq!(known(&ipcache), [false, true]);
+    // With room for it, it is in force.
+    ipcache.remove(&filler(1)).unwrap();
+    apply(&node, &mut redirector, wanted);
+    assert_eq!(known(&ipcache), [true, true]);
 }

@@ -10,7 +10,7 @@ use redirect::{DropReason, Fate, KernelEvent, Redirector};
 use redirect_abi::verdict::{ALLOW, DENY, REDIRECT};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -254,7 +254,7 @@ fn replies_stop_before_any_flow_is_judged() {
     }
 }
 
-/// Thousands of one pod's flows are cut in pieces, and no neighbour waits for them.
+/// Thousands of flows of one opener, from as many addresses, are judged and cut in pieces, and no neighbour waits for them.
 #[test]
 #[ignore = "needs root"]
 fn a_flood_of_flows_holds_up_nobody_s_cut() {
@@ -266,7 +266,8 @@ fn a_flood_of_flows_holds_up_nobody_s_cut() {
     for port in 0..FLOOD {
         let mut key = [0_u8; 40];
         key[..16].fill(9);
-        (key[32], key[33], key[36]) = (port.to_be_bytes()[0], port.to_be_bytes()[1], UDP);
+        key[14..16].copy_from_slice(&port.to_be_bytes());
+        key[36] = UDP;
         let mut state = [0_u8; 40];
         state[..8].copy_from_slice(&u64::MAX.to_ne_bytes());
         conntrack.insert(key, state, 0).unwrap();
@@ -274,14 +275,20 @@ fn a_flood_of_flows_holds_up_nobody_s_cut() {
     let [to, _] = addresses(0, PORT);
     let (near, far) = pair(&node, 1, 0, to);
     let pending = node.run(|| redirector.apply_before(plan(2, &[(0, &[])]))).unwrap();
-    let first = node.run(|| redirector.judge_flows(&|_| Fate::Revoke)).unwrap();
+    let judged = AtomicUsize::new(0);
+    let revoke = |_: &policy_model::Flow| {
+        let _before = judged.fetch_add(1, Ordering::Relaxed);
+        Fate::Revoke
+    };
+    let first = node.run(|| redirector.judge_flows(&revoke)).unwrap();
     node.run(|| redirector.apply_after(pending)).unwrap();
     assert!(first.len() < usize::from(FLOOD), "{}", first.len());
+    assert_eq!(judged.load(Ordering::Relaxed), first.len(), "none is judged long before it is cut");
     assert!(first.iter().take(4).any(|cut| cut.server == to), "the neighbour is among the first");
     assert_reset(&near);
     assert_reset(&far);
     let mut cut = first.len();
-    while let Some(more) = node.run(|| redirector.cut_flows()).unwrap() {
+    while let Some(more) = node.run(|| redirector.cut_flows(&revoke)).unwrap() {
         cut += more.len();
     }
     assert_eq!(cut, usize::from(FLOOD) + 1);

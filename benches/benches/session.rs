@@ -23,6 +23,7 @@ const LIMITS: Limits = Limits {
     swallow_bytes_max: 1 << 20,
     swallow_ns_max: 10_000_000_000,
     dial_ns_max: 10_000_000_000,
+    queries: proxy_core::Queries::Hidden,
 };
 
 /// What a browser sends: 11 fields.

@@ -95,7 +95,7 @@ fn log(raw: raw::Log) -> Log {
         raw::LogFormat::Json => LogFormat::Json,
         raw::LogFormat::Text => LogFormat::Text,
     };
-    Log { level: raw.level, format }
+    Log { level: raw.level, format, query_strings: raw.query_strings }
 }
 
 struct Checks<'a> {

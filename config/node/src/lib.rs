@@ -149,6 +149,8 @@ pub struct Log {
     /// A tracing filter: `info` by default.
     pub level: String,
     pub format: LogFormat,
+    /// Whether flow records hold queries. Not by default.
+    pub query_strings: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

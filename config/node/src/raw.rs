@@ -228,6 +228,8 @@ pub(crate) struct Log {
     #[schemars(extend("format" = "log-level"))]
     pub(crate) level: String,
     pub(crate) format: LogFormat,
+    /// Whether flow records hold the queries of requests. Where not, a path ends at its `?`: credentials are often behind it.
+    pub(crate) query_strings: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
@@ -296,7 +298,7 @@ impl Default for Limits {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::Text }
+        Self { level: "info".to_owned(), format: LogFormat::Text, query_strings: false }
     }
 }
 

@@ -110,7 +110,7 @@ fn defaults_stand_for_absent_sections() {
     assert!(config.policies.allow_localhost);
     assert_eq!(config.node.state_directory, PathBuf::from("/var/lib/sluice"));
     assert_eq!((config.limits.head_bytes, config.limits.path_bytes), (65_536, 8192));
-    assert_eq!(config.log, Log { level: "info".into(), format: LogFormat::Text });
+    assert_eq!(config.log, Log { level: "info".into(), format: LogFormat::Text, query_strings: false });
     assert_eq!(config.metrics, None);
 }
 
@@ -118,7 +118,7 @@ fn defaults_stand_for_absent_sections() {
 fn defaults_stand_for_absent_fields() {
     let config = accepted("n.yml", &[NODE, "limits: {head_ms: 5}", "log: {format: json}"]);
     assert_eq!((config.limits.head_ms, config.limits.dial_ms), (5, 10_000));
-    assert_eq!(config.log, Log { level: "info".into(), format: LogFormat::Json });
+    assert_eq!(config.log, Log { level: "info".into(), format: LogFormat::Json, query_strings: false });
 }
 
 #[test]

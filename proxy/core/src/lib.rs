@@ -28,7 +28,7 @@ pub mod text;
 #[cfg(test)]
 mod tests;
 
-pub use limits::Limits;
+pub use limits::{Limits, Queries};
 pub use record::{FlowRecord, Reason};
 pub use session::Session;
 pub use step::{Side, Step};

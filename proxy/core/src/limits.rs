@@ -16,4 +16,14 @@ pub struct Limits {
     pub swallow_ns_max: u64,
     /// Time for the upstream to answer the dial. 10 s by default.
     pub dial_ns_max: u64,
+    pub queries: Queries,
+}
+
+/// What records hold of the part of a target that follows its first `?`. Credentials are often there, and in records they outlive
+/// the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queries {
+    /// That there was one.
+    Hidden,
+    Recorded,
 }

@@ -98,7 +98,7 @@ impl Outcome {
 pub struct HttpInfo {
     /// Cut off at [`Text`]'s bound. Empty where the head could not be read.
     pub method: Text<24>,
-    /// Path and query as sent.
+    /// The path as sent; the query where [`crate::Queries`] says so.
     pub path: Text<256>,
     pub host: Text<96>,
     /// 0 where no response was seen.
@@ -125,6 +125,12 @@ impl<const N: usize> Text<N> {
         }
         self.len = u16::try_from(end).unwrap_or(0);
         self.cut = end < text.len();
+    }
+
+    /// Keeps the first `bytes` of `text`, at most; what follows counts as cut off.
+    pub fn set_start(&mut self, text: &str, bytes: usize) {
+        self.set(text.get(..bytes).unwrap_or(text));
+        self.cut |= bytes < text.len();
     }
 
     pub fn as_str(&self) -> &str {

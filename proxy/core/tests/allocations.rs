@@ -55,6 +55,7 @@ const LIMITS: Limits = Limits {
     swallow_bytes_max: 1 << 20,
     swallow_ns_max: 10_000,
     dial_ns_max: 10_000,
+    queries: proxy_core::Queries::Hidden,
 };
 
 /// Everybody may ask the server for paths that begin with `/ok`.

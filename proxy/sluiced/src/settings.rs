@@ -5,8 +5,8 @@ use policy_model::cidr::Prefix;
 use policy_model::inputs::{EndpointInputs, Inputs, NodeInputs};
 use policy_model::labels::{Label, LabelSet};
 use policy_model::rule::{Policy, Protocol};
-use proxy_core::Limits;
 use proxy_core::shares::Bounds;
+use proxy_core::{Limits, Queries};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -27,6 +27,7 @@ pub(crate) fn limits(config: &Config) -> Limits {
         swallow_bytes_max: limits.swallow_bytes,
         swallow_ns_max: nanoseconds(limits.swallow_ms),
         dial_ns_max: nanoseconds(limits.dial_ms),
+        queries: if config.log.query_strings { Queries::Recorded } else { Queries::Hidden },
     }
 }
 

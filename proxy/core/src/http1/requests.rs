@@ -7,6 +7,7 @@ use crate::cx::Cx;
 use crate::denial::Then;
 use crate::event::Side;
 use crate::exchange::{Answer, Exchange, Sending};
+use crate::limits::Queries;
 use crate::link::Link;
 use crate::reason::Reason;
 use crate::record::{FlowRecord, HttpInfo};
@@ -125,7 +126,7 @@ impl Http1 {
         let HttpInfo { version, method, path, host, status } = record.http.get_or_insert_default();
         *version = Some(request.version);
         method.set(request.method);
-        path.set(request.origin);
+        path.set_start(request.origin, recorded(request.origin, cx.limits.queries));
         host.set(request.host);
         *status = 0;
     }
@@ -318,6 +319,14 @@ fn method(request: &head::Request<'_>) -> AnsweredMethod {
     match request.method {
         "HEAD" => AnsweredMethod::Head,
         _ => AnsweredMethod::Other,
+    }
+}
+
+/// Of a target, the bytes that may be in a record.
+fn recorded(origin: &str, queries: Queries) -> usize {
+    match (queries, origin.find('?')) {
+        (Queries::Hidden, Some(mark)) => mark + 1,
+        (Queries::Hidden, None) | (Queries::Recorded, _) => origin.len(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Flow records as the daemon's answers show them.
 
 use super::script::{Do, INSPECTED, Policy, Setting, act, c, s, snapshot};
+use super::shell::LIMITS;
 use crate::api::FlowView;
+use crate::limits::{Limits, Queries};
 
 /// The first record of a script, as JSON.
 #[track_caller]
@@ -28,10 +30,20 @@ fn a_forwarded_request() {
     let expect = r#"{
         "time": "1970-01-01T00:00:00.001000000Z", "kind": "http-request", "direction": "ingress",
         "verdict": "forwarded", "reason": null, "rule": "default/rule1: spec.ingress[0].toPorts[0].rules.http[0]",
-        "revision": 3, "protocol": "TCP", "method": "GET", "path": "/ok?a=b", "host": "h:80", "version": "HTTP/1.1", "status": 200,
+        "revision": 3, "protocol": "TCP", "method": "GET", "path": "/ok?…", "host": "h:80", "version": "HTTP/1.1", "status": 200,
         "bytes_up": 36, "bytes_down": 40, "latency_ns": 1500, "count": 1
     }"#;
     check(INSPECTED, &script, expect);
+}
+
+#[test]
+fn a_query_is_recorded_where_that_is_asked_for() {
+    let script = [c("GET /ok?token=secret?x HTTP/1.1\r\nHost: a\r\n\r\n")];
+    let shown = Setting { limits: Limits { queries: Queries::Recorded, ..LIMITS }, ..INSPECTED };
+    let denied = c("GET /no?token=secret HTTP/1.1\r\nHost: a\r\n\r\n");
+    check(shown, &[script[0].clone(), s("HTTP/1.1 204 No\r\n\r\n")], r#"{"path": "/ok?token=secret?x"}"#);
+    check(shown, std::slice::from_ref(&denied), r#"{"path": "/no?token=secret", "verdict": "denied"}"#);
+    check(INSPECTED, &[denied], r#"{"path": "/no?…", "verdict": "denied"}"#);
 }
 
 #[test]

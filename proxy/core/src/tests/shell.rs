@@ -1,7 +1,7 @@
 //! A shell without sockets: it keeps what a session does not take, carries out its steps, and writes down what the
 //! peers got. It does what `sluiced`'s pump does, in the plainest way, and checks the rules of the seam as it goes.
 
-use crate::limits::{Http, Limits};
+use crate::limits::{Http, Limits, Queries};
 use crate::record::{ClientAddr, FlowRecord, Now, OrigDst};
 use crate::session::{Cx, Dialled, End, Ending, Scratch, Session};
 use crate::step::{Side, Step};
@@ -22,6 +22,7 @@ pub(crate) const LIMITS: Limits = Limits {
     swallow_bytes_max: 1 << 20,
     swallow_ns_max: 10_000,
     dial_ns_max: 10_000,
+    queries: Queries::Hidden,
 };
 
 /// What one peer does.

@@ -526,5 +526,6 @@ fn limits() -> Limits {
         swallow_bytes_max: 1_048_576,
         swallow_ns_max: 10_000_000_000,
         dial_ns_max: 10_000_000_000,
+        queries: proxy_core::Queries::Hidden,
     }
 }

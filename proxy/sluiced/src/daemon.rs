@@ -84,7 +84,7 @@ const SETTLE: Duration = Duration::from_millis(10);
 /// The node file is invalid, or a part of the daemon can't start.
 pub fn run(node_file: &Path) -> Result<(), Failure> {
     let config = read(node_file)?;
-    log::init(&config)?;
+    let _log = log::init(&config)?;
     log_panics();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -4,6 +4,7 @@ use crate::common::{Backend, Daemon, L4, L7, OK, Plan, sluiced};
 use rustix::process::Signal;
 use std::fs;
 use std::io::ErrorKind;
+use std::io::Write;
 
 fn plan(backend: &Backend, policy: &str) -> Plan {
     Plan { policies: vec![("a.yaml", policy.to_owned())], limits: String::new(), backend: backend.address }
@@ -51,9 +52,19 @@ fn a_hostile_file_name_is_escaped_in_what_is_said_at_the_start() {
     assert!(exit.stderr.contains("a\\u001b[31m\\nsluiced: all is well.yaml"), "{}", exit.stderr);
 }
 
-/// A full disk, or a reader that has gone.
+/// A pipe that takes nothing more, and whoever could read it.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[b'x'; 4096]).is_ok() {}
+    while writer.write(b"x").is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    (reader, writer)
+}
+
+/// A full disk, a reader that has gone, or one that has stopped.
 #[test]
-fn a_log_that_takes_nothing_ends_nothing() {
+fn a_log_that_takes_nothing_ends_nothing_and_holds_up_nothing() {
     let backend = Backend::start();
     let (reader, closed) = std::io::pipe().unwrap();
     drop(reader);
@@ -64,6 +75,11 @@ fn a_log_that_takes_nothing_ends_nothing() {
     daemon.wait_until(|daemon| daemon.get("/v1/status")["ok"] == false);
     daemon = daemon.restart_with_log(closed);
     assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 200);
+    let (_reader, full) = full_pipe();
+    daemon = daemon.restart_with_log(full);
+    assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 200);
+    daemon.write_policy("a.yaml", BROKEN);
+    daemon.wait_until(|daemon| daemon.get("/v1/status")["ok"] == false);
     assert_eq!(daemon.terminate().status, Some(0));
 }
 

@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 
 /// A larger file is refused by name: nothing is sized by what lies in a directory.
 pub(crate) const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Of all directories together; further ones (by path) are refused by name.
+/// Of all directories together. Those that were accepted come first, then the others by path; further ones are refused by name.
 pub(crate) const FILES_MAX: usize = 4096;
 /// As the kernel: more links in one path are a loop.
 pub(crate) const LINKS_MAX: usize = 40;
@@ -90,7 +90,7 @@ fn read_opened(path: &Path) -> Result<Content> {
 }
 
 pub(crate) fn too_many() -> Content {
-    let message = format!("there are more than {FILES_MAX} policy files, and this is none of the first");
+    let message = format!("there are more than {FILES_MAX} policy files, and this one came last");
     unusable(&message, "put several objects into one file, as documents separated by `---`")
 }
 

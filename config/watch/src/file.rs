@@ -16,7 +16,7 @@ use crate::barrier::Barrier;
 use crate::changes::{Changes, Message};
 use crate::compile::Compiler;
 use crate::directory::{self, FILES_MAX};
-use crate::merge::{Content, Files, State};
+use crate::merge::{Content, Files, State, file_key};
 use crate::store::Store;
 use crate::{Instead, PolicySet, Report, Settings, StartError};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -297,21 +297,22 @@ impl Shell {
         for (directory, _) in self.watched.extract_if(.., |directory, _| entries.contains(directory)) {
             drop(self.watcher.unwatch(&directory));
         }
+        let mut found = BTreeSet::new();
         for directory in &self.settings.directories.clone() {
             self.watch_directory(directory);
             match directory::list(directory) {
-                Ok(paths) => {
-                    for path in paths {
-                        let known = known.remove(&path);
-                        read.extend(self.refresh_file(path, known, changed));
-                    }
-                }
+                Ok(paths) => found.extend(paths),
                 Err(error) => {
                     let kept = known.extract_if(.., |path, _| path.parent() == Some(directory.as_path()));
                     self.files.extend(kept);
                     self.missing(directory, &error);
                 }
             }
+        }
+        let crowded = self.crowded(&found);
+        for path in found {
+            let known = known.remove(&path);
+            read.extend(self.refresh_file(path, known, &crowded, changed));
         }
         read.extend(known.into_iter().map(|(path, gone)| (path, Some(gone))));
         self.unwatch_unused();
@@ -328,16 +329,30 @@ impl Shell {
         });
     }
 
+    /// Files that there is no place for. Those that were accepted keep theirs, whatever the new ones are called.
+    fn crowded(&self, found: &BTreeSet<PathBuf>) -> BTreeSet<PathBuf> {
+        // Those of a missing directory keep theirs too.
+        let places = FILES_MAX.saturating_sub(self.files.len());
+        if found.len() <= places {
+            return BTreeSet::new();
+        }
+        let accepted = &self.state.accepted().files;
+        let (old, new): (Vec<&PathBuf>, Vec<&PathBuf>) =
+            found.iter().partition(|path| accepted.contains_key(&file_key(path)));
+        old.into_iter().chain(new).skip(places).cloned().collect()
+    }
+
     fn refresh_file(
         &mut self,
         path: PathBuf,
         known: Option<PolicyFile>,
+        crowded: &BTreeSet<PathBuf>,
         changed: impl Fn(&[PathBuf]) -> bool,
     ) -> Option<(PathBuf, Option<PolicyFile>)> {
         let trail = directory::trail(&path);
         self.watch_parents(&trail);
         let being_written = trail.iter().any(|entry| self.changes.writing.contains(entry));
-        let crowded = self.files.len() >= FILES_MAX;
+        let crowded = crowded.contains(&path);
         let unheard = trail.iter().filter_map(|entry| entry.parent()).any(|d| self.renewed.contains(d));
         let same = |file: &PolicyFile| {
             let unchanged = file.trail == trail && !changed(&trail) && !unheard;

@@ -465,6 +465,35 @@ fn more_files_than_are_read_are_named() {
     assert!(place.start().policies().is_empty());
 }
 
+/// As many as are read, and one more that comes first by path.
+#[test]
+fn a_new_file_crowds_out_none_that_was_accepted() {
+    let place = Place::new();
+    for nth in 1..directory::FILES_MAX {
+        fs::write(place.policies().join(format!("{nth:05}.yaml")), "").unwrap();
+    }
+    place.put("z.yaml", &policy("a", "1"));
+    let mut watched = place.start();
+    assert_eq!(watched.policies(), ["a=1"]);
+    assert!(watched.sets.borrow().reports.is_empty());
+    place.put("00000.yaml", &policy("new", "1"));
+    place.put("z.yaml", &policy("a", "2"));
+    watched.reload();
+    let set = watched.wait_until(|set| set.policies.iter().any(|policy| words(policy) == "a=2"));
+    assert_eq!(set.policies.len(), 1);
+    let set = watched.wait_until(|set| !set.reports.is_empty());
+    let [report] = set.reports.as_slice() else { panic!("{:?}", set.reports) };
+    assert!(report.file.ends_with("00000.yaml"), "{report:?}");
+    assert_eq!(report.instead, Instead::Nothing);
+    drop(watched);
+    match Watcher::start(place.settings()) {
+        Err(StartError::Unparsable { file, .. }) => assert!(file.ends_with("00000.yaml"), "{file:?}"),
+        other => panic!("{other:?}"),
+    }
+    fs::remove_file(place.policies().join("00001.yaml")).unwrap();
+    assert_eq!(place.start().policies(), ["a=2", "new=1"]);
+}
+
 #[test]
 fn trails_name_every_link() {
     let place = Place::new();

@@ -2,14 +2,18 @@
 //!
 //! A table where it stays small, else a set of positions; where that does not do either, an automaton that builds its
 //! states as it meets them. All look at each byte once; none allocates once warm.
+//! Patterns that begin with `.*` are told apart by their ends: a table that reads backwards knows one of hundreds after a few bytes,
+//! where one that reads forwards has to remember each that may have begun.
 
+use super::inside::Inside;
 use super::positions::Positions;
-use super::start::words;
+use super::start::{Reads, inside, words};
 use crate::pattern::PATTERN_NFA_BYTES_MAX;
 use regex_automata::dfa::{Automaton as _, StartKind, dense};
 use regex_automata::hybrid;
 use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
 use regex_automata::util::pool::Pool;
+use regex_automata::util::primitives::StateID;
 use regex_automata::{Anchored, Input, MatchKind};
 use regex_syntax::hir::Hir;
 use std::collections::HashMap;
@@ -24,6 +28,14 @@ const SHARES_MAX: usize = 2;
 /// The states that a lazy automaton remembers, per thread.
 const LAZY_BYTES_MAX: usize = 512 << 10;
 
+/// What a table of hundreds of patterns may grow to, with what each of them brings; and what is needed to build one.
+const SHARED_BYTES_MAX: usize = 2 << 20;
+const SHARED_BYTES_MIN: usize = 64 << 10;
+const SHARED_BYTES_EACH: usize = 8 << 10;
+const SHARED_BUILD: usize = 4;
+/// What a byte of it costs to build, where one of a group's table costs 1.
+const SHARED_COST: usize = 8;
+
 /// What is too big for one table together is cut into this many.
 const SPLIT: usize = 4;
 
@@ -37,6 +49,9 @@ const TABLE_STATES_MAX: usize = 16 * 1024;
 
 /// Patterns that are run together.
 enum Automaton {
+    Backward(Box<dense::DFA<Vec<u32>>>),
+    /// For what stands anywhere in a line.
+    Inside(Box<Inside>),
     Lazy(Box<Lazy>),
     /// Of one pattern.
     Positions(Box<Positions>),
@@ -51,6 +66,8 @@ struct Lazy {
 impl fmt::Debug for Automaton {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Backward(_) => "Backward",
+            Self::Inside(_) => "Inside",
             Self::Lazy(_) => "Lazy",
             Self::Positions(_) => "Positions",
             Self::Table(_) => "Table",
@@ -62,6 +79,8 @@ impl Automaton {
     /// Calls `each` with the place of every pattern that matches `bytes[from..]` as a whole.
     fn matches(&self, bytes: &[u8], from: usize, each: &mut impl FnMut(usize)) {
         match self {
+            Self::Backward(table) => backward_matches(table, bytes, from, each).unwrap_or_default(),
+            Self::Inside(inside) => inside.matches(bytes, from, each).unwrap_or_default(),
             Self::Lazy(lazy) => lazy.matches(bytes, from, each).unwrap_or_default(),
             Self::Positions(positions) => {
                 if positions.matches(bytes.get(from..).unwrap_or_default()) {
@@ -77,29 +96,33 @@ impl Automaton {
         match self {
             // A path can make each byte lead to a new state, which is made from all of those of the pattern.
             Self::Lazy(lazy) => lazy.dfa.get_nfa().states().len(),
+            Self::Inside(inside) => inside.weight(),
             Self::Positions(positions) => positions.weight(),
-            Self::Table(_) => 1,
+            Self::Backward(_) | Self::Table(_) => 1,
         }
     }
 
     fn table(nfa: &NFA, bytes_max: usize) -> Option<Self> {
-        let config = dense::Config::new()
-            .match_kind(MatchKind::All)
-            .start_kind(StartKind::Anchored)
-            .dfa_size_limit(Some(bytes_max))
-            .determinize_size_limit(Some(bytes_max));
-        dense::Builder::new()
-            .configure(config)
-            .build_from_nfa(nfa)
-            .ok()
-            .map(|table| Self::Table(Box::new(table)))
+        dense(nfa, StartKind::Anchored, bytes_max, bytes_max).map(Self::Table)
+    }
+
+    /// Of hundreds, none of which is to be read forwards as a whole.
+    fn shared(reads: Reads, nfa: &NFA, bytes_max: usize) -> Option<Self> {
+        let start = if reads == Reads::Inside { StartKind::Unanchored } else { StartKind::Anchored };
+        let table = dense(nfa, start, bytes_max, bytes_max * SHARED_BUILD)?;
+        match reads {
+            Reads::Backward => Some(Self::Backward(table)),
+            Reads::Forward => Some(Self::Table(table)),
+            Reads::Inside => Inside::new(table).map(|inside| Self::Inside(Box::new(inside))),
+        }
     }
 
     fn bytes(&self) -> usize {
         match self {
             Self::Lazy(lazy) => lazy.dfa.memory_usage() + LAZY_BYTES_MAX,
+            Self::Inside(inside) => inside.bytes(),
             Self::Positions(positions) => positions.bytes(),
-            Self::Table(table) => table.memory_usage(),
+            Self::Backward(table) | Self::Table(table) => table.memory_usage(),
         }
     }
 
@@ -121,6 +144,20 @@ impl Automaton {
     }
 }
 
+fn dense(
+    nfa: &NFA,
+    start: StartKind,
+    bytes_max: usize,
+    build_bytes_max: usize,
+) -> Option<Box<dense::DFA<Vec<u32>>>> {
+    let config = dense::Config::new()
+        .match_kind(MatchKind::All)
+        .start_kind(start)
+        .dfa_size_limit(Some(bytes_max))
+        .determinize_size_limit(Some(build_bytes_max));
+    dense::Builder::new().configure(config).build_from_nfa(nfa).ok().map(Box::new)
+}
+
 /// `None`: nothing matches. The whole of `bytes` is given, so that `^` and `\b` see what stands before `from`.
 fn table_matches(
     table: &dense::DFA<Vec<u32>>,
@@ -136,11 +173,33 @@ fn table_matches(
             return None;
         }
     }
-    let state = table.next_eoi_state(state);
+    report(table, table.next_eoi_state(state), each);
+    Some(())
+}
+
+/// As [`table_matches`], from the end. Nothing looks around in here.
+fn backward_matches(
+    table: &dense::DFA<Vec<u32>>,
+    bytes: &[u8],
+    from: usize,
+    each: &mut impl FnMut(usize),
+) -> Option<()> {
+    let input = Input::new(bytes).range(from..).anchored(Anchored::Yes);
+    let mut state = table.start_state_reverse(&input).ok()?;
+    for byte in bytes.get(from..)?.iter().rev() {
+        state = table.next_state(state, *byte);
+        if table.is_special_state(state) && (table.is_dead_state(state) || table.is_quit_state(state)) {
+            return None;
+        }
+    }
+    report(table, table.next_eoi_state(state), each);
+    Some(())
+}
+
+fn report(table: &dense::DFA<Vec<u32>>, state: StateID, each: &mut impl FnMut(usize)) {
     if table.is_match_state(state) {
         (0..table.match_len(state)).for_each(|i| each(table.match_pattern(state, i).as_usize()));
     }
-    Some(())
 }
 
 impl Lazy {
@@ -231,6 +290,20 @@ impl Group {
         Self { places: group.places.into(), bytes: group.bytes }
     }
 
+    /// In one table; no places where it would be too big.
+    fn build_shared(reads: Reads, hirs: &[&Hir]) -> Self {
+        let mut group = Building { places: vec![Err(String::new()); hirs.len()], bytes: 0 };
+        let bytes_max = SHARED_BYTES_MAX.min(SHARED_BYTES_MIN + hirs.len() * SHARED_BYTES_EACH);
+        let nfa = shared_nfa(reads, hirs).ok();
+        let table = nfa.as_ref().and_then(|nfa| Automaton::shared(reads, nfa, bytes_max));
+        let bytes = table.as_ref().map_or(bytes_max, Automaton::bytes);
+        let built = nfa.as_ref().map_or(0, NFA::memory_usage);
+        group.bytes = bytes.saturating_mul(SHARED_COST).saturating_add(built);
+        let all: Vec<Placed<'_>> = hirs.iter().copied().enumerate().collect();
+        let is_built = table.map(|table| group.place(table, &all)).is_some();
+        Self { places: if is_built { group.places.into() } else { Box::default() }, bytes: group.bytes }
+    }
+
     pub(crate) fn places(&self) -> &[Result<Place, String>] {
         &self.places
     }
@@ -245,7 +318,9 @@ impl Group {
 fn cost(automaton: &Automaton, states: usize) -> usize {
     match automaton {
         Automaton::Lazy(_) => automaton.bytes(),
-        Automaton::Positions(_) | Automaton::Table(_) => weighted(automaton.bytes(), states),
+        Automaton::Backward(_) | Automaton::Inside(_) | Automaton::Positions(_) | Automaton::Table(_) => {
+            weighted(automaton.bytes(), states)
+        }
     }
 }
 
@@ -346,7 +421,7 @@ impl Building {
 /// The groups in use, by the texts of their patterns: what was compiled once is not compiled again.
 #[derive(Clone, Debug, Default)]
 pub struct Patterns {
-    known: HashMap<Arc<[String]>, Weak<Group>>,
+    known: HashMap<(Reads, Arc<[String]>), Weak<Group>>,
 }
 
 impl Patterns {
@@ -360,13 +435,16 @@ impl Patterns {
         self.known.len()
     }
 
-    pub(crate) fn group(&mut self, hirs: &[&Hir]) -> Arc<Group> {
-        let texts: Arc<[String]> = hirs.iter().map(ToString::to_string).collect();
-        if let Some(known) = self.known.get(&texts).and_then(Weak::upgrade) {
+    pub(crate) fn group(&mut self, reads: Reads, hirs: &[&Hir]) -> Arc<Group> {
+        let key = (reads, hirs.iter().map(ToString::to_string).collect());
+        if let Some(known) = self.known.get(&key).and_then(Weak::upgrade) {
             return known;
         }
-        let group = Arc::new(Group::build(hirs));
-        let _old = self.known.insert(texts, Arc::downgrade(&group));
+        let group = Arc::new(match reads {
+            Reads::Forward => Group::build(hirs),
+            Reads::Backward | Reads::Inside => Group::build_shared(reads, hirs),
+        });
+        let _old = self.known.insert(key, Arc::downgrade(&group));
         group
     }
 }
@@ -377,8 +455,24 @@ pub(crate) fn states(hir: &Hir) -> Result<usize, String> {
 }
 
 fn nfa(hirs: &[&Hir]) -> Result<NFA, String> {
+    build_nfa(hirs, false)
+}
+
+fn shared_nfa(reads: Reads, hirs: &[&Hir]) -> Result<NFA, String> {
+    match reads {
+        Reads::Backward => build_nfa(hirs, true),
+        Reads::Forward => build_nfa(hirs, false),
+        Reads::Inside => {
+            let parts: Vec<Hir> = hirs.iter().map(|hir| inside(hir)).collect();
+            build_nfa(&parts.iter().collect::<Vec<_>>(), false)
+        }
+    }
+}
+
+fn build_nfa(hirs: &[&Hir], reverse: bool) -> Result<NFA, String> {
     let config = thompson::Config::new()
         .utf8(false)
+        .reverse(reverse)
         .which_captures(WhichCaptures::None)
         .nfa_size_limit(Some(PATTERN_NFA_BYTES_MAX * hirs.len()));
     NFA::compiler().configure(config).build_many_from_hir(hirs).map_err(|error| error.to_string())

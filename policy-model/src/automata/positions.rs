@@ -22,9 +22,12 @@ pub(super) struct Positions {
     start_accepts: bool,
     /// By byte: who takes it. Only the words in use, as in `follows`.
     takes: Box<[u64]>,
-    /// Behind these comes just the next position: all of them step at once, by a shift.
+    /// Behind these comes the next position, and nothing else but what `exit` has: all of them step at once, by a shift.
     steps: Set,
-    /// What comes behind the others.
+    /// Those of the steps behind which all of `exit` may come as well, as behind each of `x{1,63}`.
+    leaves: Set,
+    exit: Set,
+    /// What comes behind each position.
     follows: Box<[u64]>,
     /// Behind these the value may end.
     accepts: Set,
@@ -41,6 +44,8 @@ impl Positions {
             start_accepts: false,
             takes: vec![0; 256 * words].into(),
             steps: [0; WORDS_MAX],
+            leaves: [0; WORDS_MAX],
+            exit: [0; WORDS_MAX],
             follows: vec![0; places.len() * words].into(),
             accepts: [0; WORDS_MAX],
         };
@@ -53,15 +58,31 @@ impl Positions {
             if accepts {
                 add(&mut this.accepts, index);
             }
-            let mut step = [0; WORDS_MAX];
-            add(&mut step, index + 1);
-            if follows == step {
-                add(&mut this.steps, index);
-            }
             let to = this.follows.iter_mut().skip(index * words).take(words);
             to.zip(follows).for_each(|(to, word)| *to = word);
         }
+        this.shifts();
         Some(this)
+    }
+
+    /// Tells those that step. The exit is what most of those that do not just step have in common.
+    fn shifts(&mut self) {
+        let mut exits: BTreeMap<Vec<u64>, Vec<usize>> = BTreeMap::new();
+        for index in 0..self.follows.len() / self.words {
+            let mut follows = self.set(&self.follows, index).to_vec();
+            if take(&mut follows, index + 1) {
+                exits.entry(follows).or_default().push(index);
+            }
+        }
+        let none = vec![0; self.words];
+        exits.remove(&none).iter().flatten().for_each(|index| add(&mut self.steps, *index));
+        let most = exits.into_iter().max_by_key(|(_, positions)| positions.len());
+        let Some((exit, positions)) = most.filter(|(_, positions)| positions.len() > 1) else { return };
+        self.exit.iter_mut().zip(exit).for_each(|(to, word)| *to = word);
+        for index in positions {
+            add(&mut self.steps, index);
+            add(&mut self.leaves, index);
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -79,7 +100,8 @@ impl Positions {
         let positions = self.follows.len() / self.words;
         let ones: u32 = self.steps.iter().map(|word| word.count_ones()).sum();
         let jumps = positions - usize::try_from(ones).unwrap_or(0).min(positions);
-        2 + self.words + jumps * (4 + self.words) / 8
+        let leaves = self.leaves.iter().any(|word| *word != 0);
+        2 + self.words * (1 + usize::from(leaves)) + jumps * (4 + self.words) / 8
     }
 
     pub(super) fn matches(&self, bytes: &[u8]) -> bool {
@@ -88,13 +110,15 @@ impl Positions {
         for byte in bytes {
             let takes = self.set(&self.takes, usize::from(*byte));
             let mut next = [0; WORDS_MAX];
-            let (mut carry, mut any) = (0, 0);
+            let (mut carry, mut any, mut leaving) = (0, 0, 0);
             accepts = false;
-            let words = active.iter().zip(takes).zip(&self.steps).zip(&self.accepts).enumerate();
-            for (word, (((active, takes), steps), ends)) in words {
+            let shifts = self.steps.iter().zip(&self.leaves);
+            let words = active.iter().zip(takes).zip(shifts).zip(&self.accepts).enumerate();
+            for (word, (((active, takes), (steps, leaves)), ends)) in words {
                 let taking = active & takes;
                 any |= taking;
                 accepts |= taking & ends != 0;
+                leaving |= taking & leaves;
                 let stepping = taking & steps;
                 next.get_mut(word).into_iter().for_each(|next: &mut u64| *next |= stepping << 1 | carry);
                 carry = stepping >> 63;
@@ -102,6 +126,9 @@ impl Positions {
             }
             if any == 0 {
                 return false;
+            }
+            if leaving != 0 {
+                next.iter_mut().zip(&self.exit).take(self.words).for_each(|(next, exit)| *next |= exit);
             }
             active = next;
         }
@@ -194,6 +221,14 @@ fn add(set: &mut [u64], index: usize) {
     set.get_mut(index / 64).into_iter().for_each(|word| *word |= 1 << (index % 64));
 }
 
+/// Takes one out of a set; `false`: it was not there.
+fn take(set: &mut [u64], index: usize) -> bool {
+    let Some(word) = set.get_mut(index / 64) else { return false };
+    let was = *word;
+    *word &= !(1 << (index % 64));
+    *word != was
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +251,22 @@ mod tests {
         assert!(positions(&format!("a{{{most}}}")).unwrap().matches(&vec![b'a'; most]));
         assert!(positions(&format!("a{{{POSITIONS_MAX}}}")).is_none());
         assert!(positions(r"a\b.").is_none());
+    }
+
+    /// A repetition that may end anywhere costs no more by the byte for being longer.
+    #[test]
+    fn repetitions_of_any_length() {
+        let weight = |pattern: &str| positions(pattern).unwrap().weight();
+        assert!(weight(".*-[a-z-]{1,60}x") <= weight(".*-[a-z-]{1,9}x"));
+        assert!(weight(".*x.{1,250}y") <= weight(".*x.{1,9}y") + 8);
+        let positions = positions(".*x.{1,100}y").unwrap();
+        for (length, expect) in [(0, false), (1, true), (64, true), (100, true), (101, false)] {
+            assert_eq!(
+                positions.matches(format!("ax{}y", "b".repeat(length)).as_bytes()),
+                expect,
+                "{length}"
+            );
+        }
     }
 
     #[test]
@@ -247,6 +298,9 @@ mod tests {
         "/",
         ".*",
         ".{3}",
+        "[ab/]{1,5}",
+        "a{0,70}",
+        "(b.{1,3}){2}",
         "[ab]{2,4}",
         "(a|b0)",
         "(a|/.*)?",

@@ -41,6 +41,57 @@ pub(crate) fn words(hir: &Hir, max: usize) -> Option<Vec<Vec<u8>>> {
     rest.is_empty().then_some(literals)
 }
 
+/// Which way patterns are best read that stand behind one literal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Reads {
+    /// They begin with a repetition without a bound and end with something narrower: few of them have one end.
+    Backward,
+    /// They begin and end with `.*`, and have no line feed between.
+    Inside,
+    Forward,
+}
+
+pub(crate) fn reads(hir: &Hir) -> Reads {
+    let HirKind::Concat(parts) = hir.kind() else { return Reads::Forward };
+    let is_endless = |part: &Hir| matches!(part.kind(), HirKind::Repetition(one) if one.max.is_none());
+    let is_line = |part: &Hir| is_any(part, Dot::AnyByteExceptLF);
+    let [first, inside @ .., last] = parts.as_slice() else { return Reads::Forward };
+    if !hir.properties().look_set().is_empty() || !is_endless(first) {
+        return Reads::Forward;
+    }
+    match (is_line(first), is_line(last), is_any(last, Dot::AnyByte)) {
+        (_, false, false) => Reads::Backward,
+        (true, true, _) if !inside.is_empty() && !inside.iter().any(may_feed) => Reads::Inside,
+        (..) => Reads::Forward,
+    }
+}
+
+/// Whether a line feed may be in what it matches.
+fn may_feed(hir: &Hir) -> bool {
+    match hir.kind() {
+        HirKind::Alternation(parts) | HirKind::Concat(parts) => parts.iter().any(may_feed),
+        HirKind::Capture(capture) => may_feed(&capture.sub),
+        HirKind::Class(Class::Bytes(class)) => {
+            class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&b'\n'))
+        }
+        HirKind::Class(Class::Unicode(class)) => {
+            class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&'\n'))
+        }
+        HirKind::Empty | HirKind::Look(_) => false,
+        HirKind::Literal(literal) => literal.0.contains(&b'\n'),
+        HirKind::Repetition(repetition) => may_feed(&repetition.sub),
+    }
+}
+
+/// The pattern without its first and its last part.
+pub(crate) fn inside(hir: &Hir) -> Hir {
+    let HirKind::Concat(parts) = hir.kind() else { return hir.clone() };
+    match parts.as_slice() {
+        [_, inside @ .., _] => Hir::concat(inside.to_vec()),
+        _ => hir.clone(),
+    }
+}
+
 fn branch(hir: &Hir) -> Vec<Start> {
     let parts = anchored(hir);
     let (literals, rest) = spread(&parts, STARTS_MAX);

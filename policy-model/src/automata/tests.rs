@@ -57,9 +57,43 @@ fn compiling_ends_with_the_budget() {
     assert!(over.cost < over.limit + (2 << 20), "{over:?}");
 }
 
-/// Under a literal of its own each, one that has no table for its word boundary: it costs room, and little time.
+/// Under a literal of its own each, one that is too big for a table.
 fn word(i: usize) -> String {
-    format!("/{i:04}\\b.{{1100}}x")
+    format!("/{i:04}x?.*y.{{120}}.*")
+}
+
+/// A pattern by its number.
+type Kind = fn(usize) -> String;
+
+/// Many that begin alike share a table, whatever way they are told apart.
+#[test]
+fn many_of_a_kind_take_few_steps() {
+    let kinds: [(Kind, usize); 5] = [
+        (|i| format!("/.*/resource{i}/[a-z0-9-]+"), 4),
+        (|i| format!("/.*/a{i}/.*/b{i}"), 4),
+        (|i| format!(".*/service-{i:04}/items"), 4),
+        (|i| format!("/.*{i}.*"), 4),
+        (|i| format!("/[^/]+/orders-{i}/[0-9]+(/.*)?"), WEIGHT_MAX),
+    ];
+    for (kind, most) in kinds {
+        let texts: Vec<String> = (0..60).map(kind).collect();
+        let automata = compile(&texts);
+        assert!(automata.unwrap().weight() <= most, "{}", texts[0]);
+    }
+}
+
+/// One that would cost too much by the byte, or would build its states as it meets them, is refused, not accepted and then denied.
+#[test]
+fn a_heavy_pattern_is_refused() {
+    for heavy in
+        ["/x?\\b.{1100}y.*", "/x?.*y.{1100}.*", "/x?(.*y[ab]{30}.*|.*z[ab]{30}.*|.*[cd][ab]{500}){2}.*"]
+    {
+        let over = compile(&["/a.*b".to_owned(), heavy.to_owned()]).unwrap_err();
+        assert_eq!((over.unit, over.limit, &*over.rules), ("steps", WEIGHT_MAX, &[1][..]), "{heavy}");
+    }
+    let accepted =
+        ["/x?.*y.{60}.*", "/.*-.{36}", "/(a|b)*a(a|b){20}x", "/.*/[a-z0-9-]{1,63}x?.*", "/.*-[a-z-]{1,63}.*"];
+    accepted.iter().for_each(|text| assert!(compile(&[(*text).to_owned()]).is_ok(), "{text}"));
 }
 
 fn compile(texts: &[String]) -> Result<Automata, OverBudget> {

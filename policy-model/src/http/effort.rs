@@ -1,12 +1,22 @@
 //! What matching one request may take, in steps of automata: one byte looked at by one table is one step.
 //!
+//! A policy is refused if it takes more than [`WEIGHT_MAX`] of them for a byte of any path, and a request has twice as many for each
+//! of its own: what is accepted can be asked about paths of any length.
+//!
 //! INVARIANT: steps are counted, never time: the same request under the same rules has the same verdict everywhere.
 //! INVARIANT: who has no steps left finds no match, so what is too costly to judge is denied, by that name.
 
+use crate::automata::WEIGHT_MAX;
 use std::cell::Cell;
 
-/// The steps of one direction's rules over all readings of one request: 15 - 30 us, as tables lie in the cache or not.
-pub const STEPS_MAX: usize = 10 * 1024;
+/// The steps of one direction's rules over all readings of one request, for each byte of the longest of them.
+pub const STEPS_PER_BYTE: usize = 2 * WEIGHT_MAX;
+
+/// What a request has at least, whatever its length.
+pub const STEPS_MIN: usize = 10 * 1024;
+
+/// To find the rule that came nearest.
+const NEAREST_STEPS_MAX: usize = STEPS_MIN / 2;
 
 /// To begin with an automaton.
 const START_STEPS: usize = 8;
@@ -14,20 +24,36 @@ const START_STEPS: usize = 8;
 /// The steps that are left.
 #[derive(Debug)]
 pub struct Effort {
+    granted: Cell<usize>,
     left: Cell<usize>,
     is_over: Cell<bool>,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { left: Cell::new(STEPS_MAX), is_over: Cell::new(false) }
+        Self { granted: Cell::new(STEPS_MIN), left: Cell::new(STEPS_MIN), is_over: Cell::new(false) }
     }
 }
 
 impl Effort {
     #[cfg(test)]
     pub(super) fn unlimited() -> Self {
-        Self { left: Cell::new(usize::MAX), ..Self::default() }
+        Self { granted: Cell::new(usize::MAX), left: Cell::new(usize::MAX), ..Self::default() }
+    }
+
+    /// A reading of so many bytes is to be judged: the longest of them says what there is to spend.
+    pub(super) fn grant(&self, bytes: usize) {
+        let granted = bytes.saturating_mul(STEPS_PER_BYTE);
+        let more = granted.saturating_sub(self.granted.get());
+        if more > 0 && !self.is_over() {
+            self.granted.set(granted);
+            self.left.set(self.left.get().saturating_add(more));
+        }
+    }
+
+    /// A denial says which rule came nearest as far as a few steps lead.
+    pub(super) fn limit_to_nearest(&self) {
+        self.left.set(self.left.get().min(NEAREST_STEPS_MAX));
     }
 
     /// Takes the steps of looking at so many bytes; `false`: there are not as many left, and from now on there are none.

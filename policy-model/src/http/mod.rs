@@ -26,7 +26,7 @@ use compile::Compiler;
 use condition::{Conditions, Failed};
 use headers::Ruled;
 
-pub use effort::{Effort, STEPS_MAX};
+pub use effort::{Effort, STEPS_MIN, STEPS_PER_BYTE};
 
 pub(crate) use headers::{Names, header_holds, is_removed, values};
 use std::cmp::Reverse;
@@ -143,6 +143,7 @@ impl HttpRules {
     /// The first rule (in the order given) that matches; where backends may read other fields, one must match as well.
     /// None does where `effort` runs out before.
     pub fn matching(&self, request: &Request<'_>, effort: &Effort) -> Option<&RuleRef> {
+        effort.grant(request.target.len());
         let first = self.matching_as(request, Names::Exact, effort)?;
         if self.headers.are_disguised(request) {
             let _as_folded = self.matching_as(request, Names::Folded, effort)?;
@@ -175,6 +176,7 @@ impl HttpRules {
         let is_allowed = || self.matching_as(request, Names::Exact, effort).is_some();
         let names =
             if self.headers.are_disguised(request) && is_allowed() { Names::Folded } else { Names::Exact };
+        effort.limit_to_nearest();
         let on_path = if effort.is_over() { None } else { self.path_matches(request, names, effort) };
         let (rule, failed) = on_path.or_else(|| self.path_begins(request))?;
         let (rule, matches) = (self.rules.get(rule.rule())?, self.matches.get(rule.rule())?);

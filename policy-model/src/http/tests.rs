@@ -178,7 +178,7 @@ fn a_pattern_of_two_lines_is_not_two_patterns() {
 fn a_group_too_big_for_a_table_is_cut() {
     let pattern = |i: usize| match i % 5 {
         0 => format!("/(a|b)*a(a|b){{20}}x{i}"),
-        _ => format!("/.*item{i}[a-z]"),
+        _ => format!("/[0-9]?.*item{i}[a-z]"),
     };
     let rules = compile(&(0..70).map(|i| with_path(&pattern(i))).collect::<Vec<_>>());
     for i in 0..70 {
@@ -194,7 +194,7 @@ fn a_group_too_big_for_a_table_is_cut() {
 #[test]
 fn what_was_compiled_is_not_compiled_again() {
     let list = |count: usize, more: &[&str]| -> Vec<(HttpRule, RuleRef)> {
-        let many = (0..count).map(|i| format!("/.*item{i}[a-z]"));
+        let many = (0..count).map(|i| format!("/[0-9]?.*item{i}[a-z]"));
         let all = more.iter().map(ToString::to_string).chain(many);
         all.enumerate().map(|(i, path)| (rule(&with_path(&path)), name(i))).collect()
     };
@@ -208,6 +208,7 @@ fn what_was_compiled_is_not_compiled_again() {
         let shelf = Shelf::from([(name(0).name().object.clone(), automata)]);
         (HttpRules::index(&list, &shelf).0, shelf)
     };
+    // They begin with something narrow: hundreds with a wide beginning share one.
     let (before, old) = compile(list(400, &[]), &mut patterns);
     let (after, new) = compile(list(400, &["/[0-9]+x"]), &mut patterns);
     let known = groups(&before);
@@ -222,6 +223,61 @@ fn what_was_compiled_is_not_compiled_again() {
     drop((after, new));
     patterns.forget_unused();
     assert_eq!(patterns.len(), 0);
+}
+
+/// Rules that share automata, against each of them by itself.
+#[test]
+fn those_that_share_a_table_match_as_each_alone() {
+    let kinds: [fn(usize) -> String; 8] = [
+        |i| format!("/.*/resource{i}/[a-z0-9-]+"),
+        |i| format!("/.*/a{i}/.*/b{i}"),
+        |i| format!(".*/service-{i}/items"),
+        |i| format!("/.*{i}.*"),
+        |i| format!("/[^/]+/orders-{i}/[0-9]+(/.*)?"),
+        |i| format!("(?s)/.*/x{i}/.*"),
+        |i| format!("/(a|b)*{i}[^x]*.*"),
+        |i| format!("/.*-.{{3}}{i}"),
+    ];
+    let words = [
+        "/",
+        "resource1",
+        "17",
+        "/a1",
+        "/b1",
+        "/a12/x/b12",
+        "-abc1",
+        "service-3/items",
+        "orders-2/7",
+        "\n",
+        "a",
+        "/x1/",
+        "b2",
+    ];
+    let mut random = 1_u64;
+    let mut next = |n: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(random >> 33).unwrap() % n
+    };
+    let texts: Vec<String> = (0..20).flat_map(|i| kinds.iter().map(move |kind| kind(i))).collect();
+    let engines: Vec<Regex> = texts.iter().map(|text| crate::pattern::build(text).unwrap()).collect();
+    // Under a condition each, so that every one that matches is asked.
+    let rules = compile(&texts.iter().map(|text| with_path(text)).collect::<Vec<_>>());
+    for _ in 0..4000 {
+        let path: String = (0..next(6)).map(|_| words[next(words.len())]).collect();
+        let path = format!("/{path}");
+        let expect: Vec<usize> =
+            (0..engines.len()).filter(|i| engines[*i].is_match(path.as_bytes())).collect();
+        let mut found = Vec::new();
+        let mut best = Candidate::NONE;
+        rules.any.search(path.as_bytes(), &mut best, &Effort::unlimited(), &mut |rule: Candidate| {
+            found.push(rule.rule());
+            false
+        });
+        found.sort_unstable();
+        found.dedup();
+        // What hides behind a rule that is certain is not offered: none is here beyond its own list.
+        assert_eq!(found, expect, "{path:?}");
+    }
 }
 
 #[test]

@@ -111,11 +111,19 @@ impl Judged {
 
 /// Names the rules that cost most, and what they cost.
 fn over_budget(Overrun { unit, cost, limit, rules }: &Overrun) -> Diagnostic {
+    let named: Vec<String> = rules.iter().map(|rule| format!("`{rule}`")).collect();
+    let field = rules.first().map_or("spec", String::as_str);
+    if *unit == "steps" {
+        let message = format!(
+            "to match one byte of a request, the patterns that can meet in it take more than {limit} steps ({cost} with {})",
+            named.join(", ")
+        );
+        return Diagnostic::error(0, field, message, STEPS_FIX);
+    }
     let what = match *unit {
         "states" => "states of patterns",
         _ => "bytes of automata",
     };
-    let named: Vec<String> = rules.iter().map(|rule| format!("`{rule}`")).collect();
     let message = format!(
         "the HTTP rules of the policy need more than {limit} {what} ({cost} when compiling was given up); most by those \
          around {}",
@@ -123,8 +131,11 @@ fn over_budget(Overrun { unit, cost, limit, rules }: &Overrun) -> Diagnostic {
     );
     let fix = "let patterns begin with a literal (`/orders/.*` costs nothing, `/.*orders.*` does), use smaller repetitions, \
                or spread the rules over several policies";
-    Diagnostic::error(0, rules.first().map_or("spec", String::as_str), message, fix)
+    Diagnostic::error(0, field, message, fix)
 }
+
+const STEPS_FIX: &str = "let patterns begin with a literal (`/orders/.*`), or end with one (`/.*/orders`); write `[^/]+` for one segment \
+                         instead of `.*`, smaller repetitions, and no `\\b`, `^` or `$` inside";
 
 /// The object of a document, or those of the list that it is. The text of an element is written anew.
 fn document_objects(node: &tree::Node, text: &str) -> Result<Vec<Object>, Vec<Diagnostic>> {

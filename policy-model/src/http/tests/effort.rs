@@ -1,36 +1,68 @@
 //! Steps: spent up to their bound, shared by readings, and what is found without any.
 
 use super::*;
+use crate::automata::WEIGHT_MAX;
 
 /// A table that looks at all of the path, and one step for each byte.
 const TABLE: &str = "/.*[ab]x";
 
 #[test]
 fn steps_are_spent_up_to_their_bound() {
-    let rules = compile(&[with_path(TABLE)]);
-    let path = |bytes: usize| format!("/{}x", "a".repeat(bytes - 2));
-    // The literal slash is the trie's; an automaton takes 8 steps to begin with.
-    let most = STEPS_MAX - 8 + 1;
-    for (bytes, expect) in [(most, Some(0)), (most + 1, None)] {
+    // A start of its own for each, all of them on the way of one path; only the last one fits.
+    let ends = |i| if i == 31 { "x" } else { "y" };
+    let list: Vec<HttpMatch> =
+        (0..32).map(|i| with_path(&format!("/{}.*[ab]{}", "a".repeat(i), ends(i)))).collect();
+    let rules = compile(&list);
+    for (bytes, is_enough) in [(100, true), (328, true), (329, false), (1024, false), (8192, false)] {
+        // The literals are the trie's; an automaton takes 8 steps to begin with.
+        let spent: usize = (0..32).map(|i| bytes - (1 + i) + 8).sum();
+        assert_eq!(spent <= STEPS_MIN.max(STEPS_PER_BYTE * bytes), is_enough, "{bytes}");
         let effort = Effort::default();
-        let path = path(bytes);
+        let path = format!("/{}x", "a".repeat(bytes - 2));
         let request = Request { method: b"GET", target: path.as_bytes(), host: b"", headers: &Fields(&[]) };
-        assert_eq!(rules.matching(&request, &effort).map(place_of), expect, "{bytes}");
-        assert_eq!(effort.is_over(), expect.is_none());
-        // Nothing is left for the nearest but the literal starts.
-        let nearest = rules.nearest(&request, &effort).map(|(rule, failed)| (place_of(rule), failed));
-        assert_eq!(nearest, Some((0, "path")));
+        assert_eq!(rules.matching(&request, &effort).map(place_of), is_enough.then_some(31), "{bytes}");
+        assert_eq!(effort.is_over(), !is_enough);
+        if !is_enough {
+            // Nothing is left for the nearest but the literal starts.
+            let nearest = rules.nearest(&request, &effort).map(|(rule, failed)| (place_of(rule), failed));
+            assert_eq!(nearest, Some((31, "path")));
+        }
+    }
+}
+
+/// What a policy may be at most can be asked about paths of any length.
+#[test]
+fn what_is_accepted_is_judged_at_any_length() {
+    // One automaton each, all of them on the way of one path.
+    let nested = |count: usize| -> Vec<HttpMatch> {
+        (0..count).map(|i| with_path(&format!("/{}.*[ab]x", "a".repeat(i)))).collect()
+    };
+    let accepted = |count: usize| {
+        let list = nested(count);
+        let written = list.iter().enumerate().flat_map(|(rule, matches)| matches.written(rule));
+        Automata::compile(written, &mut Patterns::default(), Budget::Policy)
+    };
+    assert_eq!(accepted(WEIGHT_MAX).unwrap().weight(), WEIGHT_MAX);
+    let over = accepted(WEIGHT_MAX + 1).unwrap_err();
+    assert_eq!((over.unit, over.cost, over.limit, over.rules), ("steps", 13, 12, vec![12]));
+    let rules = compile(&nested(WEIGHT_MAX));
+    for bytes in [100, 427, 1024, 8192, 65_536] {
+        let effort = Effort::default();
+        let path = format!("/{}", "a".repeat(bytes - 1).replacen("aaaaaaaaaaaaaa", "aaaaaaaaaaaaa/", 1));
+        let request = Request { method: b"GET", target: path.as_bytes(), host: b"", headers: &Fields(&[]) };
+        let _answer = rules.matching(&request, &effort);
+        assert!(!effort.is_over(), "{bytes}");
     }
 }
 
 #[test]
 fn readings_share_their_steps() {
     let rules = compile(&[with_path(TABLE)]);
-    let path = format!("/{}x", "a".repeat(STEPS_MAX / 4));
+    let path = format!("/{}x", "a".repeat(STEPS_MIN / 4));
     let request = Request { method: b"GET", target: path.as_bytes(), host: b"", headers: &Fields(&[]) };
     let effort = Effort::default();
-    let allowed = (0..5).filter(|_| rules.matching(&request, &effort).is_some()).count();
-    assert_eq!((allowed, effort.is_over()), (3, true));
+    let allowed = (0..25).filter(|_| rules.matching(&request, &effort).is_some()).count();
+    assert_eq!((allowed, effort.is_over()), (23, true));
 }
 
 #[test]

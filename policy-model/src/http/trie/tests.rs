@@ -2,7 +2,7 @@
 
 use super::super::grow::Builder;
 use super::*;
-use crate::automata::{Onward, Patterns, Place, Rest, Way};
+use crate::automata::{Onward, Patterns, Place, Reads, Rest, Way};
 use proptest::prelude::*;
 
 #[test]
@@ -132,7 +132,7 @@ fn trie(rules: &[Rule]) -> Trie {
             hirs.push(hir);
         }
     }
-    let group = Patterns::default().group(&hirs);
+    let group = Patterns::default().group(Reads::Forward, &hirs);
     let place = |hir| -> Place {
         let index = hirs.iter().position(|known| *known == hir).unwrap();
         group.places()[index].clone().unwrap()

@@ -514,11 +514,25 @@ fn alias_bombs() {
     whole(&long, &format!("15: : {message}"));
 }
 
+/// A pattern that takes more steps by the byte than any request has would deny whatever leads to it.
+#[test]
+fn patterns_that_take_too_many_steps() {
+    let text = "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: p}\nspec:\n  endpointSelector: {}\n  \
+         ingress: [{toPorts: [{ports: [{port: '80', protocol: TCP}], rules: {http: [{path: /a}, {path: '/x?.*y.{1100}.*'}]}}]}]\n";
+    let judged = parse(text).unwrap().objects.remove(0).judged;
+    let Judged::Refused { diagnostics, .. } = judged else { panic!("it is accepted") };
+    let [diagnostic] = &*diagnostics else { panic!("{diagnostics:?}") };
+    assert_eq!(diagnostic.field, "spec.ingress[0].toPorts[0].rules.http[1]");
+    assert!(diagnostic.message.contains("more than 12 steps"), "{diagnostic:?}");
+    assert!(diagnostic.fix.contains("end with one"), "{diagnostic:?}");
+}
+
 /// It says which rules, what they cost, and what to write; its closed form keeps the deny and lets no request pass.
 #[test]
 fn patterns_over_the_budget_of_a_policy() {
     use crate::automata::AUTOMATON_BYTES_MAX;
-    let rules = (0..40).map(|i| format!("{{path: '/{i:04}\\b.{{1100}}x'}}")).collect::<Vec<_>>().join(", ");
+    let rules =
+        (0..400).map(|i| format!("{{path: '/{i:04}x?.*y.{{120}}.*'}}")).collect::<Vec<_>>().join(", ");
     let text = format!(
         "apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: p}}\nspec:\n  endpointSelector: {{}}\n  \
          ingress: [{{toPorts: [{{ports: [{{port: '80', protocol: TCP}}], rules: {{http: [{rules}]}}}}]}}]\n  \
@@ -538,7 +552,7 @@ fn patterns_over_the_budget_of_a_policy() {
     assert_eq!(rule.ingress.deny.len(), 1);
     let Ports::Of(ports) = &rule.ingress.allow[0].ports else { panic!("{rule:?}") };
     let L7::Http(http) = &ports[0].l7 else { panic!("{ports:?}") };
-    assert!(http.len() == 40 && http.iter().all(|rule| rule.unjudgeable));
+    assert!(http.len() == 400 && http.iter().all(|rule| rule.unjudgeable));
     // Unless it is asked for, nothing is compiled, and nothing refused for it.
     let read = super::super::read(&text).unwrap().objects.remove(0).judged;
     assert!(matches!(read, Judged::Accepted { policy, .. } if !policy.automata.is_compiled()));

@@ -286,7 +286,7 @@ fn object(policy: Policy) -> Option<rule::Policy> {
         Policy::Token => {
             allows("tiefighter", http("ingress[0]", HttpMatch { headers: vec![token], ..path("/ok.*") }))
         }
-        Policy::Heavy => allows("tiefighter", http("ingress[0]", path("/(a|b)*a(a|b){20}x"))),
+        Policy::Heavy => allows("tiefighter", http("ingress[0]", path("/x?.*(a.{600}b|a.{300}c).*"))),
         Policy::Unjudgeable => allows("tiefighter", L7::Unjudgeable),
         Policy::Upgrade => {
             let upgrade = HeaderMatch { name: "upgrade".into(), value: None };

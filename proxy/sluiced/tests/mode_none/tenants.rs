@@ -34,12 +34,17 @@ fn heavy(name: &str) -> String {
 
 /// Takes room rather than time.
 fn large(name: &str) -> String {
-    policy(name, (0..1000).map(|i| format!("{i}/{}", "a".repeat(64))).chain(["\\b.{1000}".to_owned()]))
+    policy(
+        name,
+        (0..1000)
+            .map(|i| format!("{i}/{}", "a".repeat(64)))
+            .chain((0..3).map(|i| format!("{i}x?.*y.{{120}}.*"))),
+    )
 }
 
 /// Given up when the budget is gone.
 fn over(name: &str) -> String {
-    policy(name, (0..200).map(|i| format!("{i}\\b.{{{}}}", 1000 + i)))
+    policy(name, (0..200).map(|i| format!("{i:03}x?.*y.{{{}}}.*", 120 + i % 50)))
 }
 
 fn findings(daemon: &Daemon) -> Vec<String> {

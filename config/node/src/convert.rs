@@ -77,6 +77,7 @@ fn limits(raw: &raw::Limits) -> Limits {
         guaranteed_connections: raw.guaranteed_connections,
         node_connections: raw.node_connections,
         pipes: raw.pipes,
+        held_bytes: raw.held_bytes,
         drain_ms: raw.drain_ms,
         flow_records: raw.flow_records,
         workers: raw.workers,

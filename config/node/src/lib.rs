@@ -122,6 +122,8 @@ pub struct Limits {
     pub node_connections: usize,
     /// Pipes for long bodies. 512 by default.
     pub pipes: usize,
+    /// Memory for bytes that peers do not take. 268,435,456 by default.
+    pub held_bytes: usize,
     /// SIGTERM waits this long for live connections. 30,000 by default.
     pub drain_ms: u64,
     /// Records kept for `sluice monitor`. 4,096 by default.

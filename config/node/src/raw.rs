@@ -184,6 +184,9 @@ pub(crate) struct Limits {
     /// Pipes that carry long bodies; where all are in use, bodies are copied.
     #[schemars(range(min = 0, max = 65536))]
     pub(crate) pipes: usize,
+    /// Memory for bytes that were read and that the other side does not take; shared by who opens connections.
+    #[schemars(range(min = 1_048_576, max = 1_099_511_627_776u64))]
+    pub(crate) held_bytes: usize,
     /// After SIGTERM, the time for live connections to end.
     #[schemars(range(min = 1, max = 3_600_000))]
     pub(crate) drain_ms: u64,
@@ -282,6 +285,7 @@ impl Default for Limits {
             guaranteed_connections: 64,
             node_connections: 64,
             pipes: 512,
+            held_bytes: 268_435_456,
             drain_ms: 30_000,
             flow_records: 4096,
             workers: 0,

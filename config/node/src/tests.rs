@@ -470,6 +470,9 @@ fn limits_hold_their_ranges() {
         let problems = read("n.yaml", &format!("{NODE}\nlimits: {{{limit}: {}}}", max + 1)).unwrap_err();
         assert_eq!(problems[0].field, format!("limits.{limit}"));
     };
+    let _fine = accepted("n.yaml", &[NODE, "limits: {held_bytes: 1048576}"]);
+    let problems = read("n.yaml", &format!("{NODE}\nlimits: {{held_bytes: 1048575}}")).unwrap_err();
+    assert_eq!(problems[0].field, "limits.held_bytes");
     check_from_nothing("node_connections", 1_048_576);
     check_from_nothing("pipes", 65_536);
     refused(

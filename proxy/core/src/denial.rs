@@ -167,6 +167,7 @@ fn answer(reason: Reason) -> Option<Answer> {
         | Reason::ConnectionReclaimed
         | Reason::Draining
         | Reason::InternalError
+        | Reason::MemoryLimit
         | Reason::ProtocolMismatch
         | Reason::RedirectRequired
         | Reason::Revoked

@@ -42,6 +42,8 @@ pub enum Ending {
     Draining,
     /// A bug of ours: what the session knows may not be whole.
     Failed,
+    /// Its opener's connections hold as many bytes as they may.
+    MemoryLimit,
     /// Another opener needs its place.
     Reclaimed,
 }

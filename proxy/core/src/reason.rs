@@ -115,6 +115,8 @@ reasons! {
     LeadingEmptyLine => "leading_empty_line",
     /// A message has both content-length and transfer-encoding.
     LengthWithTransferEncoding => "length_with_transfer_encoding",
+    /// The connections of its opener hold as many bytes that a peer does not take as they may (`held_bytes`).
+    MemoryLimit => "memory_limit",
     /// The method is `PRI`, which only the preface of HTTP/2 has.
     MethodPri => "method_pri",
     /// A field line has no colon.
@@ -281,6 +283,7 @@ impl Reason {
         match why {
             Ending::Draining => Self::Draining,
             Ending::Failed => Self::InternalError,
+            Ending::MemoryLimit => Self::MemoryLimit,
             Ending::Reclaimed => Self::ConnectionReclaimed,
         }
     }

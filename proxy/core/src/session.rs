@@ -158,7 +158,9 @@ impl Session {
             // Cut for others' sake: also one at rest leaves a record that says so.
             Inspector::Http1(http1) => match why {
                 Ending::Draining => http1.lose(reason, &self.link, cx),
-                Ending::Failed | Ending::Reclaimed => http1.abort(reason, &self.link, cx),
+                Ending::Failed | Ending::MemoryLimit | Ending::Reclaimed => {
+                    http1.abort(reason, &self.link, cx)
+                }
             },
             #[cfg(any(test, feature = "line-protocol"))]
             Inspector::Line(line) => line.abort(reason, &self.link, cx),

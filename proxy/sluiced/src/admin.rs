@@ -206,7 +206,7 @@ async fn explain(State(admin): App, body: axum::body::Bytes) -> Response {
         Ok(question) => question,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error.to_string()),
     };
-    let path_bytes_max = admin.shared.notices.borrow().limits.http.path_bytes_max;
+    let path_bytes_max = admin.shared.notices.last().limits.http.path_bytes_max;
     match explain::explain(&admin.snapshot(), path_bytes_max, &question) {
         Ok(explanation) => Json(explanation).into_response(),
         Err(error) => refuse(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),

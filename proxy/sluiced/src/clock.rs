@@ -1,27 +1,51 @@
 //! The two clocks, read for the sessions: they take time as an argument.
 
 use proxy_core::record::Now;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Monotonic time counts from the start of the daemon.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     start: Instant,
+    /// Time that a test sets.
+    #[cfg(test)]
+    frozen: Option<&'static std::sync::atomic::AtomicU64>,
 }
 
 impl Clock {
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+            #[cfg(test)]
+            frozen: None,
+        }
     }
 
     pub(crate) fn now(self) -> Now {
-        Now { mono_ns: nanoseconds(self.start.elapsed()), unix_ns: unix_ns() }
+        Now { mono_ns: self.mono_ns(), unix_ns: unix_ns() }
     }
 
-    /// The moment that a session named; `None` where it lies beyond what a clock can show.
-    pub(crate) fn instant(self, mono_ns: u64) -> Option<Instant> {
-        self.start.checked_add(Duration::from_nanos(mono_ns))
+    pub(crate) fn mono_ns(self) -> u64 {
+        #[cfg(test)]
+        if let Some(frozen) = self.frozen {
+            return frozen.load(std::sync::atomic::Ordering::SeqCst);
+        }
+        nanoseconds(self.start.elapsed())
+    }
+}
+
+#[cfg(test)]
+impl Clock {
+    /// It stands until [`Self::advance`] moves it.
+    pub(crate) fn frozen() -> Self {
+        let frozen = Some(&*Box::leak(Box::default()));
+        Self { frozen, ..Self::new() }
+    }
+
+    pub(crate) fn advance(self, by: Duration) {
+        if let Some(frozen) = self.frozen {
+            let _before = frozen.fetch_add(nanoseconds(by), std::sync::atomic::Ordering::SeqCst);
+        }
     }
 }
 

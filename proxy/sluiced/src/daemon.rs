@@ -9,18 +9,20 @@
 use crate::addresses;
 use crate::admin::{self, Admin};
 use crate::api_socket;
+use crate::budget::Bounds;
 use crate::collector;
+use crate::event_loop::{self, Setup};
 use crate::findings::Findings;
 use crate::flows;
+use crate::inbox::Phase;
 use crate::interfaces;
 use crate::kernel::{self, Kernel};
-use crate::listener::{self, Setup};
 use crate::log;
 use crate::memory;
 use crate::metrics::{Counters, Metrics};
 use crate::publisher::{Publisher, Reload};
 use crate::settings;
-use crate::shared::{Phase, Shared};
+use crate::shared::Shared;
 use crate::sockets::{self, Sockets};
 use crate::state::State;
 use crate::upstream::Source;
@@ -172,7 +174,7 @@ impl Daemon {
         let worker_count = settings::workers(&config);
         let shared = Arc::new(shared(&config, worker_count, &findings)?);
         let (listeners, redirector) = sockets::open(&config, worker_count)?;
-        let workers = start_workers(&shared, listeners, config.limits.pipes.div_ceil(worker_count))?;
+        let workers = start_workers(&shared, listeners, settings::worker_bounds(&config, worker_count))?;
         let metrics = Arc::new(Metrics::new(Arc::clone(&shared), workers.counters));
         let kernel = redirector
             .map(|redirector| start_kernel(redirector, &shared, &metrics, &findings))
@@ -361,7 +363,7 @@ fn start_kernel(
     Ok(kernel)
 }
 
-fn start_workers(shared: &Arc<Shared>, sockets: Sockets, pipes_max: usize) -> anyhow::Result<Workers> {
+fn start_workers(shared: &Arc<Shared>, sockets: Sockets, bounds: Bounds) -> anyhow::Result<Workers> {
     let mut workers =
         Workers { threads: Vec::new(), counters: Vec::new(), settled: Vec::new(), handoffs: Vec::new() };
     for (index, listeners) in sockets.into_iter().enumerate() {
@@ -369,8 +371,8 @@ fn start_workers(shared: &Arc<Shared>, sockets: Sockets, pipes_max: usize) -> an
         let (producer, handoff) = flows::handoff(shared.flows.bells());
         let (settled, is_settled) = watch::channel(0);
         let (shared, counting) = (Arc::clone(shared), Arc::clone(&counters));
-        let setup = Setup { shared, counters: counting, producer, settled, listeners, pipes_max };
-        workers.threads.push(listener::spawn(index, setup).context("a worker can't start")?);
+        let setup = Setup { shared, counters: counting, producer, settled, listeners, bounds };
+        workers.threads.push(event_loop::spawn(index, setup).context("a worker can't start")?);
         workers.counters.push(counters);
         workers.settled.push(is_settled);
         workers.handoffs.push(handoff);

@@ -1,6 +1,6 @@
 //! The daemon: the shell around the pure crates. Only here are sockets, clocks, tasks and files.
 //!
-//! One thread per core runs connections (`worker`, `listener`, `pump`); the main thread runs everything that happens seldom:
+//! One thread per core runs connections (`event_loop`, `worker`, `listener`, `pump`); the main thread runs everything that happens seldom:
 //! the publisher, the admin API, the metrics, the flow collector, the signals. They meet in `shared`.
 //!
 //! INVARIANT: no byte is written to a peer that a session did not ask for; nothing is decided here.
@@ -9,6 +9,10 @@
 mod clock;
 mod log;
 mod connections;
+mod turns;
+mod timers;
+mod budget;
+mod inbox;
 mod door;
 mod findings;
 mod addresses;
@@ -17,7 +21,6 @@ mod flows;
 mod settings;
 mod state;
 mod transport;
-mod hangups;
 mod upstream;
 mod live;
 mod shared;
@@ -33,5 +36,6 @@ mod publisher;
 mod worker;
 mod pump;
 mod listener;
+mod event_loop;
 mod sockets;
 pub mod daemon;

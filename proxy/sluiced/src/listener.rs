@@ -1,25 +1,18 @@
-//! Accepts connections and starts a pump for each.
+//! Accepts connections, and gives each its place.
 
-use crate::flows::Producer;
-use crate::hangups;
+use crate::connections::Key;
 use crate::live;
-use crate::metrics::Counters;
 use crate::pump::{Ends, Pump};
-use crate::shared::{Notice, Phase, Shared};
 use crate::transport::Transport;
-use crate::worker::Worker;
-use proxy_core::Reason;
+use crate::worker::{self, Worker};
+use mio::net::{TcpListener, TcpStream};
+use mio::{Interest, Registry, Token};
 use proxy_core::record::{ClientAddr, OrigDst, Upstream};
-use proxy_core::shares::Full;
+use proxy_core::{Reason, Side};
+use slab::Slab;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
-use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 /// What a listener stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,125 +23,109 @@ pub(crate) enum Target {
     Original,
 }
 
-/// Everything that a worker thread starts with.
 #[derive(Debug)]
-pub(crate) struct Setup {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) producer: Producer,
-    pub(crate) settled: watch::Sender<u64>,
-    pub(crate) listeners: Vec<(TcpListener, Target)>,
-    pub(crate) pipes_max: usize,
+pub(crate) struct Listener {
+    socket: TcpListener,
+    target: Target,
+    own: Option<SocketAddr>,
+    /// There may be connections to accept.
+    ready: bool,
+    failing: bool,
+    /// Not to be asked before (monotonic).
+    paused_until: u64,
 }
 
 /// When there are no descriptors or no memory, trying again at once would only burn the processor.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+const ACCEPT_PAUSE_NS: u64 = 20_000_000;
+/// Accepted before connections get their turns again.
+pub(crate) const ACCEPTED_AT_ONCE_MAX: usize = 16;
 
-/// Starts a worker's thread. It ends when [`Phase::Ending`] is entered.
-pub(crate) fn spawn(index: usize, setup: Setup) -> io::Result<JoinHandle<io::Result<()>>> {
-    std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || run(setup))
-}
+impl Listener {
+    pub(crate) fn new(
+        socket: std::net::TcpListener,
+        target: Target,
+        registry: &Registry,
+        token: Token,
+    ) -> io::Result<Self> {
+        let own = socket.local_addr().ok();
+        let mut socket = TcpListener::from_std(socket);
+        registry.register(&mut socket, token, Interest::READABLE)?;
+        Ok(Self { socket, target, own, ready: true, failing: false, paused_until: 0 })
+    }
 
-fn run(setup: Setup) -> io::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
-    let Setup { shared, counters, producer, settled, listeners, pipes_max } = setup;
-    let worker = Rc::new(Worker::new(shared, counters, producer, settled, pipes_max)?);
-    runtime.block_on(serve(worker, listeners))
-}
+    pub(crate) fn note(&mut self) {
+        self.ready = true;
+    }
 
-/// Hears notices, and accepts while they say so. Returning drops the connections that are left, which records them.
-async fn serve(worker: Rc<Worker>, listeners: Vec<(TcpListener, Target)>) -> io::Result<()> {
-    let _hangups = tokio::task::spawn_local(follow_hangups(Rc::clone(&worker)));
-    let mut listeners = Some(listeners);
-    let mut accepting = Vec::new();
-    let mut notices = worker.shared.notices.subscribe();
-    loop {
-        let notice: Notice = *notices.borrow_and_update();
-        worker.hear(&notice);
-        match notice.phase {
-            Phase::Starting => {}
-            Phase::Running => {
-                for (listener, target) in listeners.take().into_iter().flatten() {
-                    let listener = tokio::net::TcpListener::from_std(listener)?;
-                    accepting.push(tokio::task::spawn_local(accept(Rc::clone(&worker), listener, target)));
+    /// When to ask it again.
+    pub(crate) fn due(&self) -> Option<u64> {
+        self.ready.then_some(self.paused_until)
+    }
+
+    /// Accepts what waits, or some of it.
+    pub(crate) fn accept(&mut self, worker: &mut Worker, pumps: &mut Slab<Pump>, now_ns: u64) {
+        for _ in 0..ACCEPTED_AT_ONCE_MAX {
+            if self.due().is_none_or(|at| at > now_ns) {
+                return;
+            }
+            match self.socket.accept() {
+                Ok((stream, client)) => {
+                    self.failing = false;
+                    // As in the pump: a bug that one connection meets here must not end the acceptance of others.
+                    let admitting = AssertUnwindSafe(|| self.admit(worker, pumps, stream, client));
+                    if catch_unwind(admitting).is_err() {
+                        worker.counters.events.connection_failed.add(1);
+                    }
+                    if !worker.shared.live.has_room(&worker.inbox) {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready = false,
+                Err(error) if is_of_the_peer(&error) => {}
+                Err(error) => {
+                    worker.counters.events.accept_failed.add(1);
+                    if !std::mem::replace(&mut self.failing, true) {
+                        tracing::warn!(%error, "connections can't be accepted");
+                    }
+                    self.paused_until = now_ns + ACCEPT_PAUSE_NS;
                 }
             }
-            Phase::Draining => accepting.drain(..).for_each(|task| task.abort()),
-            Phase::Ending => return Ok(()),
-        }
-        if notices.changed().await.is_err() {
-            return Ok(());
         }
     }
-}
 
-async fn follow_hangups(worker: Rc<Worker>) {
-    if let Err(error) = hangups::follow(&worker.hangups, &worker.connections).await {
-        tracing::warn!(%error, "ends of connections that are not read are no longer noticed at once");
-    }
-}
-
-async fn accept(worker: Rc<Worker>, listener: tokio::net::TcpListener, target: Target) {
-    let own = listener.local_addr().ok();
-    let mut failing = false;
-    loop {
-        // Descriptors of connections that are about to end are bounded: until they have, new ones wait.
-        worker.shared.live.room().await;
-        match listener.accept().await {
-            Ok((stream, client)) => {
-                failing = false;
-                // As in the pump: a bug that one connection meets here must not end the acceptance of others.
-                let admitting = AssertUnwindSafe(|| admit(&worker, stream, client, target, own));
-                if catch_unwind(admitting).is_err() {
-                    worker.counters.events.connection_failed.add(1);
-                }
-            }
-            Err(error) if is_of_the_peer(&error) => {}
-            Err(error) => {
-                worker.counters.events.accept_failed.add(1);
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "connections can't be accepted");
-                }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+    fn admit(&self, worker: &mut Worker, pumps: &mut Slab<Pump>, stream: TcpStream, client: SocketAddr) {
+        worker.counters.accepted.add(1);
+        let mut transport = Transport::accepted(stream);
+        // Fails where the client has gone in the meantime: there is nobody to serve.
+        let Ok(ends) = ends(&transport, client, self.target) else { return };
+        if Some(ends.upstream.0) == self.own {
+            // Nobody redirected it: who dials the proxy itself would be connected to the proxy, and so on for ever.
+            worker.counters.events.not_redirected.add(1);
+            return transport.reset();
         }
+        let (snapshot, now) = (worker.shared.snapshot.load(), worker.shared.clock.now());
+        let opener = live::opener(ends.client, ends.destination, &snapshot);
+        let key = Key(pumps.vacant_key());
+        let Ok(place) = worker.shared.live.enter(opener, now.mono_ns, &worker.inbox, key) else {
+            worker.counters.events.connection_limit.add(1);
+            worker.refuse(&ends, Reason::ConnectionLimit, &snapshot, now);
+            return transport.reset();
+        };
+        if transport.register(&worker.registry, worker::token(key, Side::Client)).is_err() {
+            worker.counters.events.accept_failed.add(1);
+            worker.refuse(&ends, Reason::NodeExhausted, &snapshot, now);
+            worker.shared.live.leave(&place);
+            return transport.reset();
+        }
+        let mut seat = worker.turns.join(opener);
+        worker.turns.wait(&mut seat, key);
+        let _key = pumps.insert(Pump::new(worker, key, seat, transport, ends, place));
     }
 }
 
 /// The connection died while it waited.
 fn is_of_the_peer(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset)
-}
-
-fn admit(
-    worker: &Rc<Worker>,
-    stream: TcpStream,
-    client: SocketAddr,
-    target: Target,
-    own: Option<SocketAddr>,
-) {
-    worker.counters.accepted.add(1);
-    // Fails where the client has gone in the meantime: there is nobody to serve.
-    let Ok(transport) = Transport::accepted(stream) else { return };
-    let Ok(ends) = ends(&transport, client, target) else { return };
-    if Some(ends.upstream.0) == own {
-        // Nobody redirected it: who dials the proxy itself would be connected to the proxy, and so on for ever.
-        worker.counters.events.not_redirected.add(1);
-        return transport.reset();
-    }
-    let (snapshot, now) = (worker.shared.snapshot.load(), worker.shared.clock.now());
-    let opener = live::opener(ends.client, ends.destination, &snapshot);
-    match worker.shared.live.enter(opener, now.mono_ns) {
-        Ok(place) => {
-            let _task = tokio::task::spawn_local(Pump::new(Rc::clone(worker), transport, ends, place));
-        }
-        Err(Full) => {
-            worker.counters.events.connection_limit.add(1);
-            worker.refuse(&mut worker.hot.borrow_mut(), &ends, Reason::ConnectionLimit, &snapshot, now);
-            transport.reset();
-        }
-    }
 }
 
 fn ends(transport: &Transport, client: SocketAddr, target: Target) -> io::Result<Ends> {

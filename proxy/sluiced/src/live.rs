@@ -4,14 +4,14 @@
 //!
 //! INVARIANT: at most [`LEAVING_MAX`] connections and one a listener live on beyond the bound, and those are already told to end.
 
+use crate::connections::Key;
+use crate::inbox::Inbox;
 use policy_model::Snapshot;
 use policy_model::identity::IdentityId;
 use proxy_core::record::{ClientAddr, OrigDst};
 use proxy_core::shares::{self, Bounds, Entered, Full, Opener, Shares};
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Waker;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 #[derive(Debug)]
@@ -23,8 +23,8 @@ pub(crate) struct Live {
     leaving: AtomicUsize,
     /// Rung when the last one leaves.
     empty: Notify,
-    /// Rung when one that was told to end is over.
-    room: Notify,
+    /// Workers that wait until one that was told to end is over.
+    crowded: Mutex<Vec<Arc<Inbox>>>,
 }
 
 /// What a connection and whoever takes its place know of each other.
@@ -33,8 +33,9 @@ struct Seat {
     /// When a byte moved last (monotonic).
     used_ns: AtomicU64,
     reclaimed: AtomicBool,
-    /// Whom to wake then.
-    waker: OnceLock<Waker>,
+    /// Whose worker to tell then.
+    inbox: Arc<Inbox>,
+    key: Key,
 }
 
 /// A connection's place.
@@ -66,16 +67,24 @@ impl Live {
             count: AtomicUsize::new(0),
             leaving: AtomicUsize::new(0),
             empty: Notify::new(),
-            room: Notify::new(),
+            crowded: Mutex::default(),
         }
     }
 
-    /// Takes a place; where none is free, that of whoever has to give one back, and that connection is told to end.
-    pub(crate) fn enter(&self, opener: Opener, now_ns: u64) -> Result<Place, Full> {
+    /// Takes a place for a connection of this worker; where none is free, that of whoever has to give one back, and that
+    /// connection is told to end.
+    pub(crate) fn enter(
+        &self,
+        opener: Opener,
+        now_ns: u64,
+        inbox: &Arc<Inbox>,
+        key: Key,
+    ) -> Result<Place, Full> {
         let seat = Arc::new(Seat {
             used_ns: AtomicU64::new(now_ns),
             reclaimed: AtomicBool::new(false),
-            waker: OnceLock::new(),
+            inbox: Arc::clone(inbox),
+            key,
         });
         let last_used = |seat: &Arc<Seat>| seat.used_ns.load(Ordering::Relaxed);
         // Counted under the lock: the giver may end at any time, and is counted out then.
@@ -92,23 +101,27 @@ impl Live {
     pub(crate) fn leave(&self, place: &Place) {
         if !self.shares().leave(place.number) {
             let _before = self.leaving.fetch_sub(1, Ordering::SeqCst);
-            self.room.notify_waiters();
+            let crowded = std::mem::take(&mut *self.crowded());
+            crowded.iter().for_each(|inbox| inbox.send(|mail| mail.room = true));
         }
         if self.count.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.empty.notify_one();
         }
     }
 
-    /// Returns when no more connections are about to end than may be.
-    pub(crate) async fn room(&self) {
-        loop {
-            let mut rung = pin!(self.room.notified());
-            let _rung = rung.as_mut().enable();
-            if self.leaving.load(Ordering::SeqCst) < LEAVING_MAX {
-                return;
-            }
-            rung.await;
+    /// Whether no more connections are about to end than may be. If not, the worker is told once one has ended.
+    pub(crate) fn has_room(&self, inbox: &Arc<Inbox>) -> bool {
+        let is_free = || self.leaving.load(Ordering::SeqCst) < LEAVING_MAX;
+        if is_free() {
+            return true;
         }
+        let mut crowded = self.crowded();
+        // The last one may have ended in the meantime, and told nobody.
+        let free = is_free();
+        if !free && !crowded.iter().any(|other| Arc::ptr_eq(other, inbox)) {
+            crowded.push(Arc::clone(inbox));
+        }
+        free
     }
 
     /// Returns when no connection is left. One waiter at a time.
@@ -122,6 +135,10 @@ impl Live {
         self.count.load(Ordering::SeqCst)
     }
 
+    fn crowded(&self) -> MutexGuard<'_, Vec<Arc<Inbox>>> {
+        self.crowded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn shares(&self) -> MutexGuard<'_, Shares<Arc<Seat>>> {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -130,19 +147,12 @@ impl Live {
 impl Seat {
     fn reclaim(&self) {
         self.reclaimed.store(true, Ordering::SeqCst);
-        if let Some(waker) = self.waker.get() {
-            waker.wake_by_ref();
-        }
+        self.inbox.send(|mail| mail.reclaimed.push(self.key));
     }
 }
 
 impl Place {
-    /// Called at every poll; only the first time does anything: the waker of a task stays the same.
-    pub(crate) fn waker(&self, waker: &Waker) {
-        let _first = self.seat.waker.get_or_init(|| waker.clone());
-    }
-
-    /// Whether the connection must end, because another one has its place. Asked after [`Self::waker`].
+    /// Whether the connection must end, because another one has its place.
     pub(crate) fn is_reclaimed(&self) -> bool {
         self.seat.reclaimed.load(Ordering::SeqCst)
     }
@@ -156,13 +166,22 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::task::Wake;
 
-    struct Bell(AtomicUsize);
+    /// A worker's inbox, and what it is woken through.
+    struct Woken {
+        inbox: Arc<Inbox>,
+        _poll: mio::Poll,
+    }
 
-    impl Wake for Bell {
-        fn wake(self: Arc<Self>) {
-            let _before = self.0.fetch_add(1, Ordering::SeqCst);
+    impl Woken {
+        fn new() -> Self {
+            let poll = mio::Poll::new().unwrap();
+            let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
+            Self { inbox: Arc::new(Inbox::new(waker)), _poll: poll }
+        }
+
+        fn enter(&self, live: &Live, opener: Opener, now_ns: u64) -> Result<Place, Full> {
+            live.enter(opener, now_ns, &self.inbox, Key(usize::try_from(now_ns).unwrap()))
         }
     }
 
@@ -176,46 +195,42 @@ mod tests {
 
     #[test]
     fn the_limit_holds_at_max_and_max_plus_one() {
-        let live = live(2);
-        let places = [live.enter(pod(1), 1).unwrap(), live.enter(pod(1), 2).unwrap()];
-        assert!(live.enter(pod(1), 3).is_err());
+        let (live, worker) = (live(2), Woken::new());
+        let places = [worker.enter(&live, pod(1), 1).unwrap(), worker.enter(&live, pod(1), 2).unwrap()];
+        assert!(worker.enter(&live, pod(1), 3).is_err());
         live.leave(&places[0]);
-        assert!(live.enter(pod(1), 4).is_ok());
+        assert!(worker.enter(&live, pod(1), 4).is_ok());
         assert_eq!(live.count(), 2);
     }
 
     #[test]
-    fn who_gives_its_place_is_woken_and_counted_until_it_is_over() {
-        let live = live(2);
-        let bell = Arc::new(Bell(AtomicUsize::new(0)));
-        let places = [live.enter(pod(1), 1).unwrap(), live.enter(pod(1), 2).unwrap()];
-        places.iter().for_each(|place| place.waker(&Arc::clone(&bell).into()));
+    fn who_gives_its_place_is_told_and_counted_until_it_is_over() {
+        let (live, worker) = (live(2), Woken::new());
+        let places = [worker.enter(&live, pod(1), 1).unwrap(), worker.enter(&live, pod(1), 2).unwrap()];
         places[0].used(3);
-        let newcomer = live.enter(pod(2), 4).unwrap();
-        assert_eq!(bell.0.load(Ordering::SeqCst), 1);
+        let newcomer = worker.enter(&live, pod(2), 4).unwrap();
+        assert_eq!(worker.inbox.take().reclaimed, [Key(2)]);
         let reclaimed = [&places[0], &places[1], &newcomer].map(Place::is_reclaimed);
         assert_eq!(reclaimed, [false, true, false]);
         assert_eq!(live.count(), 3);
         live.leave(&places[1]);
         assert_eq!(live.count(), 2);
-        assert!(live.enter(pod(1), 5).is_err(), "its place was given away and is not free");
+        assert!(worker.enter(&live, pod(1), 5).is_err(), "its place was given away and is not free");
     }
 
     #[test]
     fn as_many_may_be_about_to_end_as_the_bound_says() {
-        let live = live(2 * LEAVING_MAX);
-        let places: Vec<_> = (0..2 * LEAVING_MAX).map(|_| live.enter(pod(1), 1).unwrap()).collect();
-        let has_room = || {
-            let mut room = pin!(live.room());
-            room.as_mut().poll(&mut std::task::Context::from_waker(Waker::noop())).is_ready()
-        };
+        let (live, worker) = (live(2 * LEAVING_MAX), Woken::new());
+        let places: Vec<_> = (0..2 * LEAVING_MAX).map(|_| worker.enter(&live, pod(1), 1).unwrap()).collect();
         for _ in 1..LEAVING_MAX {
-            let _place = live.enter(pod(2), 2).unwrap();
+            let _place = worker.enter(&live, pod(2), 2).unwrap();
         }
-        assert!(has_room());
-        let _last = live.enter(pod(2), 2).unwrap();
-        assert!(!has_room());
+        assert!(live.has_room(&worker.inbox));
+        let _last = worker.enter(&live, pod(2), 2).unwrap();
+        assert!(!live.has_room(&worker.inbox));
+        assert!(!worker.inbox.take().room);
         live.leave(places.iter().find(|place| place.is_reclaimed()).unwrap());
-        assert!(has_room());
+        assert!(worker.inbox.take().room);
+        assert!(live.has_room(&worker.inbox));
     }
 }

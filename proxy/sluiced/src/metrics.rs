@@ -58,6 +58,8 @@ pub(crate) struct Events {
     pub(crate) connection_limit: Total,
     /// A connection was reset because another opener needed its place.
     pub(crate) connection_reclaimed: Total,
+    /// A connection was reset because its opener's connections hold as many bytes as they may.
+    pub(crate) memory_limit: Total,
     /// A connection was made to the proxy's own address.
     pub(crate) not_redirected: Total,
     /// Bytes were copied because every pipe was in use.
@@ -71,12 +73,13 @@ pub(crate) struct Events {
 }
 
 impl Events {
-    fn all(&self) -> [(&'static str, u64); 9] {
+    fn all(&self) -> [(&'static str, u64); 10] {
         [
             ("accept_failed", self.accept_failed.value()),
             ("connection_failed", self.connection_failed.value()),
             ("connection_limit", self.connection_limit.value()),
             ("connection_reclaimed", self.connection_reclaimed.value()),
+            ("memory_limit", self.memory_limit.value()),
             ("not_redirected", self.not_redirected.value()),
             ("pipe_limit", self.pipe_limit.value()),
             ("snapshot_late", self.snapshot_late.value()),

@@ -122,7 +122,7 @@ impl Publisher {
     async fn reload(&mut self, config: Config) {
         self.watcher.reload().await;
         let limits = settings::limits(&config);
-        self.shared.notices.send_modify(|notice| notice.limits = limits);
+        self.shared.notices.change(|notice| notice.limits = limits);
         self.config.node.pod_networks = config.node.pod_networks;
         self.config.node.addresses = config.node.addresses;
         self.config.policies.allow_localhost = config.policies.allow_localhost;
@@ -194,7 +194,7 @@ impl Publisher {
             return Err(error);
         }
         self.shared.snapshot.store(Arc::clone(snapshot));
-        self.shared.notices.send_modify(|notice| notice.revision = revision);
+        self.shared.notices.change(|notice| notice.revision = revision);
         self.settle(revision).await;
         if let Some(kernel) = &self.kernel {
             self.cutting = None;

@@ -1,5 +1,6 @@
 //! The node file's values in the forms that the parts of the daemon take them.
 
+use crate::budget;
 use config_node::{Config, Mode, Problem};
 use policy_model::cidr::Prefix;
 use policy_model::inputs::{EndpointInputs, Inputs, NodeInputs};
@@ -37,6 +38,14 @@ pub(crate) fn shares(config: &Config, connections: usize) -> Bounds {
         places_max: connections,
         guaranteed: config.limits.guaranteed_connections,
         guaranteed_of_node: config.limits.node_connections,
+    }
+}
+
+/// Of each of so many workers.
+pub(crate) fn worker_bounds(config: &Config, workers: usize) -> budget::Bounds {
+    budget::Bounds {
+        pipes_max: config.limits.pipes.div_ceil(workers),
+        held_bytes_max: config.limits.held_bytes.div_ceil(workers),
     }
 }
 
@@ -124,8 +133,9 @@ fn named_ports(written: &BTreeMap<String, (u16, String)>) -> BTreeMap<Box<str>, 
 pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Problem> {
     let fixed = |limits: &config_node::Limits| {
         let connections = (limits.connections, limits.guaranteed_connections, limits.node_connections);
+        let memory = (limits.flow_records, limits.pipes, limits.held_bytes);
         let kernel = (limits.policy_entries, limits.events_per_endpoint);
-        (connections, limits.flow_records, limits.pipes, kernel, limits.workers)
+        (connections, memory, kernel, limits.workers)
     };
     let tracked =
         |limits: &config_node::Limits| (limits.flows, limits.inspected_flows, limits.flows_per_endpoint);
@@ -141,7 +151,8 @@ pub(crate) fn needs_restart(old: &Config, new: &Config, file: &str) -> Vec<Probl
         ("log", old.log != new.log),
         ("metrics", old.metrics != new.metrics),
         (
-            "limits.connections, guaranteed_connections, node_connections, flow_records, pipes, policy_entries, events_per_endpoint or workers",
+            "limits.connections, guaranteed_connections, node_connections, flow_records, pipes, held_bytes, policy_entries, \
+             events_per_endpoint or workers",
             fixed(&old.limits) != fixed(&new.limits),
         ),
         (

@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use crate::flows::Flows;
+use crate::inbox::{Inbox, Notice, Phase};
 use crate::live::Live;
 use crate::upstream::Source;
 use arc_swap::ArcSwap;
@@ -9,7 +10,7 @@ use policy_model::Snapshot;
 use proxy_core::Limits;
 use proxy_core::shares::Bounds;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use tokio::sync::watch;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -18,41 +19,53 @@ pub(crate) struct Shared {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     /// The revision that the kernel is being made ready for, or the one in force.
     announced: AtomicU64,
-    pub(crate) notices: watch::Sender<Notice>,
+    pub(crate) notices: Notices,
     pub(crate) live: Live,
     pub(crate) flows: Flows,
     pub(crate) source: Source,
     draining: AtomicBool,
 }
 
-/// What every worker must hear of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Notice {
-    pub(crate) revision: u64,
-    pub(crate) limits: Limits,
-    pub(crate) phase: Phase,
-    /// A revision was given up before it was stored: who waits for it must look again.
-    pub(crate) withdrawn: u64,
-}
+/// What workers were told last, and whom to tell.
+#[derive(Debug)]
+pub(crate) struct Notices(Mutex<(Notice, Vec<Arc<Inbox>>)>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    /// Nothing is in force yet: nobody accepts.
-    Starting,
-    Running,
-    /// Nobody accepts; connections end when their requests have.
-    Draining,
-    Ending,
+impl Notices {
+    fn new(notice: Notice) -> Self {
+        Self(Mutex::new((notice, Vec::new())))
+    }
+
+    pub(crate) fn last(&self) -> Notice {
+        self.lock().0
+    }
+
+    /// Tells every worker.
+    pub(crate) fn change(&self, what: impl FnOnce(&mut Notice)) {
+        let (notice, inboxes) = &mut *self.lock();
+        what(notice);
+        inboxes.iter().for_each(|inbox| inbox.send(|mail| mail.notice = Some(*notice)));
+    }
+
+    /// From now on this worker is told, beginning with what was told last.
+    pub(crate) fn subscribe(&self, inbox: &Arc<Inbox>) {
+        let (notice, inboxes) = &mut *self.lock();
+        inbox.send(|mail| mail.notice = Some(*notice));
+        inboxes.push(Arc::clone(inbox));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Notice, Vec<Arc<Inbox>>)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Shared {
     pub(crate) fn new(limits: Limits, bounds: Bounds, records_max: usize, source: Source) -> Self {
-        let notice = Notice { revision: 0, limits, phase: Phase::Starting, withdrawn: 0 };
+        let notice = Notice { revision: 0, limits, phase: Phase::Starting };
         Self {
             clock: Clock::new(),
             snapshot: ArcSwap::default(),
             announced: AtomicU64::new(0),
-            notices: watch::Sender::new(notice),
+            notices: Notices::new(notice),
             live: Live::new(bounds),
             flows: Flows::new(records_max),
             source,
@@ -69,15 +82,15 @@ impl Shared {
         self.announced.load(Ordering::SeqCst)
     }
 
-    /// The announced revision will not come.
+    /// The announced revision will not come: who waits for it must look again.
     pub(crate) fn withdraw(&self) {
         self.announce(self.snapshot.load().revision());
-        self.notices.send_modify(|notice| notice.withdrawn += 1);
+        self.notices.change(|_same| {});
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
         self.draining.store(phase >= Phase::Draining, Ordering::SeqCst);
-        self.notices.send_modify(|notice| notice.phase = phase);
+        self.notices.change(|notice| notice.phase = phase);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

@@ -41,7 +41,7 @@ fn connect(ClientAddr(client): ClientAddr, Upstream(to): Upstream, source: Sourc
             Err(error) => return Err(error),
         },
     };
-    Ok(Dial { transport: Transport::connecting(socket)?, address_replaced })
+    Ok(Dial { transport: Transport::connecting(socket), address_replaced })
 }
 
 /// From the client's own port: the client has no other connection from there to this server, and makes none while it holds
@@ -76,6 +76,7 @@ fn begin(socket: Socket, to: SocketAddr) -> io::Result<Socket> {
 fn unbound(to: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
     keep_alive(&socket)?;
     Ok(socket)
 }

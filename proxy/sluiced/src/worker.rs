@@ -1,17 +1,21 @@
-//! One worker: a thread with a runtime of its own, its connections, and the memory that they share.
+//! What the connections of one thread share: its memory, its deadlines, whose turn it is.
 //!
-//! Nothing here is `Send`, and nothing on the way of a request takes a lock.
+//! Nothing here is shared with another thread, and nothing on the way of a request takes a lock.
 
-use crate::connections::Connections;
+use crate::budget::{Bounds, Budget};
+use crate::connections::{Key, Revisions};
 use crate::flows::Producer;
-use crate::hangups::Hangups;
+use crate::inbox::Inbox;
 use crate::metrics::Counters;
-use crate::shared::{Notice, Shared};
+use crate::shared::Shared;
+use crate::timers::Timers;
 use crate::transport::{Pipe, Pipes};
+use crate::turns::Turns;
+use mio::{Registry, Token};
 use proxy_core::session::Scratch;
-use proxy_core::{FlowRecord, Limits, Step};
-use std::cell::RefCell;
-use std::io;
+use proxy_core::step::Reply;
+use proxy_core::{FlowRecord, Limits, Side, Step};
+use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -19,10 +23,13 @@ use tokio::sync::watch;
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) connections: RefCell<Connections>,
-    /// Borrowed by whichever connection is being polled.
-    pub(crate) hot: RefCell<Hot>,
-    pub(crate) hangups: Hangups,
+    pub(crate) inbox: Arc<Inbox>,
+    pub(crate) hot: Hot,
+    pub(crate) registry: Registry,
+    pub(crate) revisions: Revisions,
+    pub(crate) timers: Timers,
+    pub(crate) turns: Turns,
+    pub(crate) budget: Budget,
     settled: watch::Sender<u64>,
 }
 
@@ -32,6 +39,9 @@ pub(crate) struct Hot {
     /// What was read last; idle connections have no buffer.
     pub(crate) buffer: Box<[u8]>,
     pub(crate) steps: Vec<Step>,
+    /// What the steps of one read send to each side, until it is written.
+    pub(crate) to_client: Outgoing,
+    pub(crate) to_server: Outgoing,
     pub(crate) scratch: Scratch,
     pub(crate) limits: Limits,
     /// Memory of emptied queues, for the next connection whose peer is slow.
@@ -40,6 +50,21 @@ pub(crate) struct Hot {
     pub(crate) pipes: Vec<Pipe>,
     pipes_left: Pipes,
     producer: Producer,
+}
+
+/// Pieces that are written to one side together, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    pub(crate) pieces: Vec<Piece>,
+    /// Of our own making, among them.
+    pub(crate) own_bytes: usize,
+}
+
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Of what the session was shown.
+    Input(Range<usize>),
+    Own(Reply),
 }
 
 /// Larger reads gained nothing when measured.
@@ -54,49 +79,57 @@ const SPARE_QUEUES_MAX: usize = 16;
 /// Empty pipes kept at hand.
 const SPARE_PIPES_MAX: usize = 16;
 
+/// What wakes a worker for its inbox.
+pub(crate) const INBOX: Token = Token(usize::MAX);
+
+/// What wakes it for an end of a connection.
+pub(crate) fn token(Key(index): Key, side: Side) -> Token {
+    Token(2 * index + usize::from(side == Side::Server))
+}
+
+/// The reverse of [`token`].
+pub(crate) fn end_of(Token(number): Token) -> (Key, Side) {
+    (Key(number / 2), if number.is_multiple_of(2) { Side::Client } else { Side::Server })
+}
+
 impl Worker {
     pub(crate) fn new(
         shared: Arc<Shared>,
         counters: Arc<Counters>,
         producer: Producer,
         settled: watch::Sender<u64>,
-        pipes_max: usize,
-    ) -> io::Result<Self> {
+        bounds: Bounds,
+        (registry, inbox): (Registry, Arc<Inbox>),
+    ) -> Self {
         let hot = Hot {
             buffer: vec![0; BUFFER_BYTES].into(),
             steps: Vec::new(),
+            to_client: Outgoing::default(),
+            to_server: Outgoing::default(),
             scratch: Scratch::default(),
-            limits: shared.notices.borrow().limits,
+            limits: shared.notices.last().limits,
             queues: Vec::new(),
             pipes: Vec::new(),
-            pipes_left: Pipes::new(pipes_max),
+            pipes_left: Pipes::new(bounds.pipes_max),
             producer,
         };
-        Ok(Self {
+        Self {
             shared,
             counters,
-            connections: RefCell::new(Connections::new()),
-            hot: RefCell::new(hot),
-            hangups: Hangups::new()?,
+            inbox,
+            hot,
+            registry,
+            revisions: Revisions::default(),
+            timers: Timers::default(),
+            turns: Turns::default(),
+            budget: Budget::new(bounds.held_bytes_max),
             settled,
-        })
-    }
-
-    /// A notice came: connections that must hear of it are woken.
-    pub(crate) fn hear(&self, notice: &Notice) {
-        self.hot.borrow_mut().limits = notice.limits;
-        let mut connections = self.connections.borrow_mut();
-        connections.tell(notice.revision);
-        if self.shared.is_draining() {
-            connections.wake_all();
         }
-        drop(connections);
-        self.report();
     }
 
     /// Tells the publisher once all connections were judged under the newest revision.
     pub(crate) fn report(&self) {
-        if let Some(revision) = self.connections.borrow().settled() {
+        if let Some(revision) = self.revisions.settled() {
             let _changed = self.settled.send_if_modified(|settled| {
                 let newer = revision > *settled;
                 *settled = revision.max(*settled);
@@ -105,7 +138,8 @@ impl Worker {
         }
     }
 
-    pub(crate) fn record(&self, hot: &mut Hot, record: Box<FlowRecord>) {
+    pub(crate) fn record(&mut self, record: Box<FlowRecord>) {
+        let hot = &mut self.hot;
         self.counters.count(&record);
         if let Err(lost) = hot.producer.send(record) {
             self.counters.records_lost.add(Some(lost.0.outcome));
@@ -124,6 +158,14 @@ impl Hot {
             self.buffer = vec![0; BUFFER_BYTES].into();
         }
         self.scratch = Scratch::default();
+        (self.to_client, self.to_server) = (Outgoing::default(), Outgoing::default());
+    }
+
+    pub(crate) fn outgoing(&mut self, to: Side) -> &mut Outgoing {
+        match to {
+            Side::Client => &mut self.to_client,
+            Side::Server => &mut self.to_server,
+        }
     }
 
     pub(crate) fn queue(&mut self) -> Vec<u8> {
@@ -149,5 +191,61 @@ impl Hot {
         if pipe.held() == 0 && self.pipes.len() < SPARE_PIPES_MAX {
             self.pipes.push(pipe);
         }
+    }
+}
+
+impl Outgoing {
+    /// A range that continues the last one lengthens it.
+    pub(crate) fn input(&mut self, range: Range<usize>) {
+        match self.pieces.last_mut() {
+            Some(Piece::Input(last)) if last.end == range.start => last.end = range.end,
+            _another => self.pieces.push(Piece::Input(range)),
+        }
+    }
+
+    pub(crate) fn own(&mut self, reply: Reply) {
+        self.own_bytes += reply.as_bytes().len();
+        self.pieces.push(Piece::Own(reply));
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.pieces.clear();
+        self.own_bytes = 0;
+    }
+}
+
+impl Piece {
+    pub(crate) fn bytes<'a>(&'a self, input: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Input(range) => input.get(range.clone()).unwrap_or_default(),
+            Self::Own(reply) => reply.as_bytes(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_names_an_end_of_a_connection() {
+        for end in
+            [(Key(0), Side::Client), (Key(0), Side::Server), (Key(7), Side::Client), (Key(7), Side::Server)]
+        {
+            assert_eq!(end_of(token(end.0, end.1)), end);
+        }
+    }
+
+    #[test]
+    fn what_continues_is_one_piece() {
+        let mut outgoing = Outgoing::default();
+        for range in [0..3, 3..5, 6..8] {
+            outgoing.input(range);
+        }
+        outgoing.own(Reply::Static(b"own"));
+        outgoing.input(8..9);
+        let pieces: Vec<_> = outgoing.pieces.iter().map(|piece| piece.bytes(b"012345678")).collect();
+        assert_eq!(pieces, [&b"01234"[..], b"67", b"own", b"8"]);
+        assert_eq!(outgoing.own_bytes, 3);
     }
 }

@@ -71,7 +71,9 @@ fn listen(socket: Socket, bind: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    keep_alive(&socket)?; // accepted sockets inherit it
+    // Accepted sockets inherit both. Small messages are sent at once: what is forwarded was batched by its sender.
+    socket.set_tcp_nodelay(true)?;
+    keep_alive(&socket)?;
     socket.bind(&bind.into())?;
     socket.listen(BACKLOG_MAX)?;
     Ok(socket.into())
@@ -158,7 +160,7 @@ mod tests {
         listener.set_nonblocking(false).unwrap();
         let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let accepted = Socket::from(listener.accept().unwrap().0);
-        assert!(accepted.keepalive().unwrap());
+        assert!(accepted.keepalive().unwrap() && accepted.tcp_nodelay().unwrap());
         assert_eq!(accepted.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
     }
 

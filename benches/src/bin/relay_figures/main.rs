@@ -22,6 +22,8 @@ const RELAY: &str = "127.0.77.2:9081";
 const DAEMON: &str = "127.0.77.11:8080";
 /// The client's address: an endpoint that the rule lets in.
 const CLIENT: &str = "127.0.77.21";
+/// Load before that is weighed.
+const WARM_UP: Duration = Duration::from_millis(200);
 /// Idle connections whose memory is weighed.
 const IDLE: usize = 4000;
 
@@ -91,6 +93,8 @@ fn cost(proxy: &Measured, shape: Shape, time: Duration) -> io::Result<f64> {
 
 /// Bytes of the proxy's own memory per connection that has served one request.
 fn idle(proxy: &Measured) -> io::Result<u64> {
+    // What a worker allocates once is no connection's.
+    let _warm = cost(proxy, Shape::Tiny, WARM_UP)?;
     let before = pss_bytes(proxy.pid)?;
     let mut load = Load::connect_many(proxy.listener, address_ip(CLIENT), Shape::Tiny, IDLE)?;
     load.once()?;

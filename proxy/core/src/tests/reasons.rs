@@ -63,6 +63,7 @@ fn case(reason: Reason) -> Option<(Setting, Vec<Do>)> {
         Reason::HeadTooLarge => (http(Http { head_bytes_max: GET.len() - 1, ..LIMITS.http }), vec![c(GET)]),
         Reason::HostMismatch => target("http://b/ok"),
         Reason::InternalError => inspected(&[c(GET), Do::Fail]),
+        Reason::MemoryLimit => inspected(&[c(GET), Do::HoldTooMuch]),
         Reason::LeadingEmptyLine => inspected(&[c("\r\n")]),
         Reason::LengthWithTransferEncoding => field("Content-Length: 1\r\nTransfer-Encoding: chunked"),
         Reason::MethodPri => inspected(&[c("PRI * HTTP/2.0\r\n\r\n")]),

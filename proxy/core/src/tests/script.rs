@@ -35,6 +35,7 @@ pub(crate) enum Do {
     /// Published, but the session meets it at a request before it is told.
     Store(Policy),
     Fail,
+    HoldTooMuch,
     Reclaim,
     Stop,
 }
@@ -159,6 +160,7 @@ pub(crate) fn act(shell: &mut Shell, event: &Do) {
         Do::Sleep(ns) => shell.sleeps(*ns),
         Do::Store(policy) => shell.store(snapshot(*policy)),
         Do::Fail => shell.end(Ending::Failed),
+        Do::HoldTooMuch => shell.end(Ending::MemoryLimit),
         Do::Reclaim => shell.end(Ending::Reclaimed),
         Do::Stop => shell.stop(),
     }
@@ -218,6 +220,7 @@ fn message(event: &Do) -> Option<(Side, &str)> {
         | Do::Ends(..)
         | Do::Publish(_)
         | Do::Fail
+        | Do::HoldTooMuch
         | Do::Reclaim
         | Do::Sleep(_)
         | Do::Stop

@@ -18,14 +18,17 @@ pub(super) struct Half {
     pub(super) blocked: bool,
     /// Nothing more can be read.
     pub(super) ended: bool,
-    /// There was nothing to read when this poll asked: the task is woken once there is, and need not ask again.
-    pub(super) parked: bool,
-    /// The task is woken once the side that is read is gone.
-    pub(super) watched: bool,
+    /// Kept bytes were not shown yet: the turn was over, or too many answers wait.
+    pub(super) paused: bool,
+    /// Answers of our own are among what waits for the other side.
+    pub(super) own: bool,
     /// Nothing more will be written to the other side.
     pub(super) finish: Finish,
     pub(super) broken: Broken,
 }
+
+/// Kept bytes have at most so many times the memory that they need.
+const ROOM_MAX: usize = 4;
 
 /// What waits on its way.
 #[derive(Debug, Default)]
@@ -82,14 +85,24 @@ impl Half {
         self.finish == Finish::Wanted || self.broken != Broken::No || !self.is_drained()
     }
 
+    /// Memory, for the worker's budget.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.kept.capacity() + held.queue.capacity())
+    }
+
     pub(super) fn keep(&mut self, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.held().kept.extend_from_slice(bytes);
+            let kept = &mut self.held().kept;
+            kept.reserve_exact(bytes.len());
+            kept.extend_from_slice(bytes);
         }
     }
 
-    /// Puts back what [`Self::take_kept`] took.
-    pub(super) fn put_back_kept(&mut self, bytes: Vec<u8>) {
+    /// Puts back what is left of what [`Self::take_kept`] took, in no more memory than that needs by far.
+    pub(super) fn put_back_kept(&mut self, mut bytes: Vec<u8>) {
+        if bytes.capacity() / ROOM_MAX > bytes.len() {
+            bytes.shrink_to_fit();
+        }
         if !bytes.is_empty() {
             self.held().kept = bytes;
         }
@@ -126,6 +139,7 @@ impl Half {
     }
 
     pub(super) fn clear_queue(&mut self) -> Vec<u8> {
+        self.own = false;
         let queue = self.held.as_mut().map(|held| {
             held.sent = 0;
             std::mem::take(&mut held.queue)

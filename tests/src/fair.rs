@@ -7,6 +7,7 @@
 
 pub mod arena;
 pub mod attacks;
+pub mod revocation;
 pub mod table;
 pub mod victim;
 
@@ -42,6 +43,8 @@ pub struct Attack {
 #[derive(Clone, Debug)]
 pub struct Assault {
     pub to: SocketAddr,
+    /// A server that the victim does not ask.
+    pub aside: SocketAddr,
     pub way: Way,
     pub scale: Scale,
     /// Where policies are read from; past Sluice: a directory that nobody reads.
@@ -106,6 +109,7 @@ fn round(arena: &Arena, attack: &Attack, family: Family, way: Way) -> Result<Ask
 fn start(arena: &Arena, attack: &Attack, family: Family, way: Way) -> Result<Running> {
     let assault = Assault {
         to: arena.server(way, family, attack.port),
+        aside: arena.server(Way::Past, family, attack.port),
         way,
         scale: arena.scale,
         policies: arena.policies(way)?,

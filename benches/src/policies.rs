@@ -3,11 +3,11 @@
 use policy_model::cidr::Prefix;
 use policy_model::http::{Headers, HttpRules, Request};
 use policy_model::identity::Numbers;
-use policy_model::inputs::{EndpointInputs, Inputs, NodeInputs};
+use policy_model::inputs::{EndpointInputs, Inputs, NodeInputs, PeerInputs};
 use policy_model::labels::Label;
 use policy_model::rule::{
-    Entry, HttpMatch, HttpRule, L7, ObjectKind, ObjectName, Peer, Peers, Policy, Port, PortMatch, PortRule,
-    Ports, Protocol, Rule, Section, Subject,
+    Entity, Entry, HttpMatch, HttpRule, L7, ObjectKind, ObjectName, Peer, Peers, Policy, Port, PortMatch,
+    PortRule, Ports, Protocol, Rule, Section, Subject,
 };
 use policy_model::selector::{Requirement, Selector, SelectorKey};
 use policy_model::{RuleRef, Snapshot};
@@ -74,7 +74,7 @@ pub fn compiled(rules: Vec<HttpRule>) -> HttpRules {
 
 /// Two endpoints, `a` (10.0.0.1) and `b` (10.0.0.2); `b` lets `a` ask what the rules allow on port 80.
 pub fn inspected(rules: Vec<HttpRule>) -> Snapshot {
-    policy_model::resolve(None, &inspecting(rules), &mut Numbers::default(), 1).0
+    policy_model::resolve(&inspecting(rules), &mut Numbers::default(), 1).0
 }
 
 /// What [`inspected`] resolves.
@@ -82,6 +82,7 @@ pub fn inspecting(rules: Vec<HttpRule>) -> Inputs {
     Inputs {
         node: node(),
         endpoints: vec![endpoint("a", 1, "a"), endpoint("b", 2, "b")],
+        peers: Vec::new(),
         policies: vec![Arc::new(policy("bench", "b", "a", L7::Http(rules)))],
     }
 }
@@ -103,8 +104,53 @@ pub fn node_of(endpoints: u16, policies: usize) -> Inputs {
     Inputs {
         node: node(),
         endpoints: (0..endpoints).map(|i| endpoint(&format!("e{i:04}"), i, &app(i.into()))).collect(),
+        peers: Vec::new(),
         policies: (0..policies).map(policy).collect(),
     }
+}
+
+/// A cluster as one of its nodes sees it: `peers` endpoints elsewhere of a hundred apps, each with labels of its own, `endpoints` here,
+/// and `policies` that each let one app ask another, as most do, or everybody in the cluster, as every tenth does.
+pub fn cluster(policies: usize, endpoints: u16, peers: u16) -> Inputs {
+    let app = |i: usize| format!("app-{}", i % 100);
+    let policy = |i: usize| {
+        let rules = L7::Http(http_rules(2, |nth| format!("/api/v{nth}/items/[0-9]+")));
+        let mut policy = policy(&format!("p{i:05}"), &app(i), &app(i / 100 + i), rules);
+        if i.is_multiple_of(10) {
+            let entries = policy.rules.iter_mut().flat_map(|rule| &mut rule.ingress.allow);
+            entries.for_each(|entry| entry.peers = Peers::Of(vec![Peer::Entity(Entity::Cluster)]));
+        }
+        Arc::new(policy)
+    };
+    Inputs {
+        node: node(),
+        endpoints: (0..endpoints).map(|i| endpoint(&format!("e{i:05}"), i, &app(i.into()))).collect(),
+        peers: (0..peers).map(|i| Arc::new(peer(endpoints + i, &app(i.into())))).collect(),
+        policies: (0..policies).map(policy).collect(),
+    }
+}
+
+/// Another rule in one policy in the middle, which selects endpoints.
+pub fn with_one_changed(inputs: &Inputs) -> Inputs {
+    let mut inputs = inputs.clone();
+    let middle = inputs.policies.len() / 2 + 1;
+    if let Some(policy) = inputs.policies.get_mut(middle) {
+        let rules = http_rules(1, |_| "/changed".to_owned());
+        *policy = Arc::new(self::policy(&policy.name.name, "app-1", "app-77", L7::Http(rules)));
+    }
+    inputs
+}
+
+pub fn one_more_peer(inputs: &Inputs) -> Inputs {
+    let mut inputs = inputs.clone();
+    inputs.peers.push(Arc::new(peer(u16::MAX, "app-1")));
+    inputs
+}
+
+fn peer(host: u16, app: &str) -> PeerInputs {
+    let EndpointInputs { name, namespace, addresses, labels, named_ports, .. } =
+        endpoint(&format!("p{host:05}"), host, app);
+    PeerInputs { name, namespace, addresses, labels, named_ports }
 }
 
 fn node() -> NodeInputs {

@@ -1,11 +1,11 @@
-//! Whose address is it: longest prefix match over both families, flattened into disjoint ranges.
+//! Whose address is it: longest prefix match over both families.
 //!
-//! INVARIANT: the ranges and the prefixes are one table; the kernel's copy is planned from the same prefixes.
+//! INVARIANT: one table answers here and is what the kernel's copy is planned from.
 
 use crate::cidr::Prefix;
 use crate::identity::Identity;
 use core::net::IpAddr;
-use std::collections::BTreeMap;
+use imbl::OrdMap;
 use std::sync::Arc;
 
 /// Who stands behind a prefix.
@@ -16,38 +16,56 @@ pub(crate) struct Owner {
     pub(crate) endpoint: Option<usize>,
 }
 
-#[derive(Debug)]
+/// Cheap to clone: clones share what does not differ.
+#[derive(Clone, Debug)]
 pub(crate) struct AddressTable {
-    prefixes: Box<[(Prefix, Owner)]>,
-    v4: Ranges,
-    v6: Ranges,
+    prefixes: OrdMap<Prefix, Owner>,
+    /// The prefixes that hold more than one address, flattened.
+    v4: Arc<Ranges>,
+    v6: Arc<Ranges>,
     /// Who answers where no prefix does, and for IPv4-mapped addresses, which have no business on a wire.
     nobody: Owner,
 }
 
-/// Disjoint ranges: each reaches from its start to the next one's. The index is that of the longest prefix.
+/// Disjoint ranges: each reaches from its start to the next one's, and has the longest prefix that covers it.
 #[derive(Debug, Default)]
 struct Ranges {
     starts: Vec<u128>,
-    prefixes: Vec<Option<usize>>,
+    prefixes: Vec<Option<Prefix>>,
 }
 
 impl AddressTable {
-    pub(crate) fn new(prefixes: BTreeMap<Prefix, Owner>, nobody: Owner) -> Self {
-        let prefixes: Box<[(Prefix, Owner)]> = prefixes.into_iter().collect();
-        let all = || prefixes.iter().enumerate().map(|(index, (prefix, _))| (index, prefix));
-        let v4 = Ranges::new(all().filter(|(_, p)| p.address().is_ipv4()), 32);
-        let v6 = Ranges::new(all().filter(|(_, p)| p.address().is_ipv6()), 128);
+    pub(crate) fn new(prefixes: OrdMap<Prefix, Owner>, nobody: Owner) -> Self {
+        let wide = || prefixes.keys().filter(|prefix| !prefix.is_host());
+        let v4 = Arc::new(Ranges::new(wide().filter(|p| p.address().is_ipv4()), 32));
+        let v6 = Arc::new(Ranges::new(wide().filter(|p| p.address().is_ipv6()), 128));
         Self { prefixes, v4, v6, nobody }
     }
 
+    /// One address; the ranges stay.
+    pub(crate) fn set(&mut self, address: IpAddr, owner: Owner) {
+        let _before = self.prefixes.insert(Prefix::host(address), owner);
+    }
+
+    pub(crate) fn remove(&mut self, address: IpAddr) {
+        let _before = self.prefixes.remove(&Prefix::host(address));
+    }
+
+    /// Of exactly this prefix.
+    pub(crate) fn get(&self, prefix: &Prefix) -> Option<&Owner> {
+        self.prefixes.get(prefix)
+    }
+
     pub(crate) fn owner(&self, address: IpAddr) -> &Owner {
-        let prefix = match address {
+        let range = || match address {
             IpAddr::V4(v4) => self.v4.find(v4.to_bits().into()),
-            IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => None,
             IpAddr::V6(v6) => self.v6.find(v6.to_bits()),
         };
-        prefix.and_then(|index| self.prefixes.get(index)).map_or(&self.nobody, |(_, owner)| owner)
+        if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+            return &self.nobody;
+        }
+        let own = self.prefixes.get(&Prefix::host(address));
+        own.or_else(|| range().and_then(|prefix| self.prefixes.get(prefix))).unwrap_or(&self.nobody)
     }
 
     pub(crate) fn prefixes(&self) -> impl Iterator<Item = (Prefix, &Owner)> {
@@ -57,27 +75,27 @@ impl AddressTable {
 
 impl Ranges {
     /// `prefixes` in order of address and then length: a prefix comes before those inside it.
-    fn new<'a>(prefixes: impl Iterator<Item = (usize, &'a Prefix)>, bits: u8) -> Self {
+    fn new<'a>(prefixes: impl Iterator<Item = &'a Prefix>, bits: u8) -> Self {
         let mut ranges = Self::default();
-        let mut open: Vec<(u128, usize)> = Vec::new();
-        for (index, prefix) in prefixes {
+        let mut open: Vec<(u128, Prefix)> = Vec::new();
+        for prefix in prefixes {
             let (first, last) = bounds(prefix, bits);
             ranges.close(&mut open, first);
-            ranges.start(first, Some(index));
-            open.push((last, index));
+            ranges.start(first, Some(*prefix));
+            open.push((last, *prefix));
         }
         ranges.close(&mut open, u128::MAX);
         ranges
     }
 
     /// Ends the open prefixes that lie wholly before `next`; what encloses them goes on.
-    fn close(&mut self, open: &mut Vec<(u128, usize)>, next: u128) {
+    fn close(&mut self, open: &mut Vec<(u128, Prefix)>, next: u128) {
         while let Some((last, _)) = open.pop_if(|(last, _)| *last < next) {
-            self.start(last.saturating_add(1), open.last().map(|(_, index)| *index));
+            self.start(last.saturating_add(1), open.last().map(|(_, prefix)| *prefix));
         }
     }
 
-    fn start(&mut self, at: u128, prefix: Option<usize>) {
+    fn start(&mut self, at: u128, prefix: Option<Prefix>) {
         if self.starts.last() == Some(&at) {
             let _replaced = self.prefixes.pop();
         } else {
@@ -86,9 +104,9 @@ impl Ranges {
         self.prefixes.push(prefix);
     }
 
-    fn find(&self, address: u128) -> Option<usize> {
+    fn find(&self, address: u128) -> Option<&Prefix> {
         let after = self.starts.partition_point(|start| *start <= address);
-        self.prefixes.get(after.checked_sub(1)?).copied().flatten()
+        self.prefixes.get(after.checked_sub(1)?).and_then(Option::as_ref)
     }
 }
 
@@ -151,20 +169,18 @@ mod tests {
             let texts: Vec<String> = prefixes.iter().map(|(a, l)| format!("0.0.{}.{}/{l}", a / 4, a % 4 * 64)).collect();
             let table = table(&texts.iter().map(String::as_str).collect::<Vec<_>>());
             let address = IpAddr::from([0, 0, u8::try_from(address / 4).unwrap(), u8::try_from(address % 4 * 64).unwrap()]);
-            let naive = table.prefixes.iter().filter(|(p, _)| p.contains(address)).max_by_key(|(p, _)| p.length());
-            let naive = naive.map(|(p, _)| p.to_string());
-            let found = answer(&table, &address.to_string()).map(|i| table.prefixes[i].0.to_string());
+            let naive = table.prefixes.keys().filter(|p| p.contains(address)).max_by_key(|p| p.length());
+            let naive = naive.map(ToString::to_string);
+            let found = answer(&table, &address.to_string()).and_then(|i| table.prefixes.keys().nth(i)).map(ToString::to_string);
             prop_assert_eq!(found, naive);
         }
     }
 
     fn table(prefixes: &[&str]) -> AddressTable {
-        let prefixes = prefixes.iter().map(|p| (p.parse().unwrap(), owner(0))).collect();
-        let mut table = AddressTable::new(prefixes, owner(u32::MAX));
-        for (index, (_, owner)) in table.prefixes.iter_mut().enumerate() {
-            owner.endpoint = Some(index);
-        }
-        table
+        let sorted: std::collections::BTreeSet<Prefix> =
+            prefixes.iter().map(|p| p.parse().unwrap()).collect();
+        let owners = (0..).map(|index| Owner { endpoint: Some(index), ..owner(0) });
+        AddressTable::new(sorted.into_iter().zip(owners).collect(), owner(u32::MAX))
     }
 
     fn owner(id: u32) -> Owner {

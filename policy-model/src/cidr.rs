@@ -29,6 +29,10 @@ impl Prefix {
         Self { address, length: if address.is_ipv4() { 32 } else { 128 } }
     }
 
+    pub(crate) fn is_host(&self) -> bool {
+        *self == Self::host(self.address)
+    }
+
     pub fn address(&self) -> IpAddr {
         self.address
     }

@@ -1,27 +1,35 @@
 //! Compiled HTTP rules by what they were compiled from, so that a list is put together once and outlives its snapshot.
+//!
+//! INVARIANT: nothing here keeps a list: it goes with the last snapshot that uses it.
 
 use crate::automata::Patterns;
 use crate::http::{HttpRules, PatternError, Shelf};
 use crate::ports::PortRules;
-use crate::rule::{HttpMatch, HttpRule, Policy};
+use crate::rule::{HttpMatch, HttpRule, ObjectName, Policy};
 use crate::verdict::RuleRef;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-/// A list of rules, and what compiling it came to.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Compiled {
-    lists: HashMap<Arc<[Source]>, List>,
-    closed: HashMap<RuleRef, Arc<PortRules>>,
+    lists: HashMap<Arc<[Source]>, KnownList>,
+    closed: HashMap<RuleRef, Weak<PortRules>>,
     /// Of all policies. Lists share what they have in common.
     shelf: Shelf,
     patterns: Patterns,
 }
 
+/// A list of rules, and what compiling it came to.
 #[derive(Clone, Debug)]
 pub(crate) struct List {
     pub(crate) rules: Arc<PortRules>,
     pub(crate) errors: Arc<[PatternError]>,
+}
+
+#[derive(Debug)]
+struct KnownList {
+    rules: Weak<PortRules>,
+    errors: Arc<[PatternError]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -31,43 +39,44 @@ struct Source {
 }
 
 impl Compiled {
-    /// No list yet; the patterns of `policies` compiled, as far as they were not. `before`: the policies of the previous
-    /// snapshot, by name, and what it compiled.
-    pub(crate) fn of(policies: &[Arc<Policy>], before: Option<(&[Arc<Policy>], &Self)>) -> Self {
-        let mut patterns = before.map(|(_, before)| before.patterns.clone()).unwrap_or_default();
-        patterns.forget_unused();
-        let known = |policy: &Policy| {
-            let (policies, compiled) = before?;
-            let place = policies.binary_search_by(|before| before.name.cmp(&policy.name)).ok()?;
-            let same = policies.get(place).is_some_and(|before| **before == *policy);
-            compiled.shelf.get(&policy.name).filter(|_| same)
-        };
-        let mut shelf = Shelf::new();
-        for policy in policies {
-            let known = if policy.automata.is_compiled() { None } else { known(policy) };
-            let automata = known.cloned().unwrap_or_else(|| policy.compiled(&mut patterns));
-            let _new = shelf.insert(policy.name.clone(), automata);
-        }
-        Self { shelf, patterns, ..Self::default() }
+    /// Its patterns are at hand from now on, compiled where they were not.
+    pub(crate) fn add(&mut self, policy: &Policy) {
+        let automata = policy.compiled(&mut self.patterns);
+        let _before = self.shelf.insert(policy.name.clone(), automata);
     }
 
-    /// Takes `rules` over from `previous`, or puts them together.
-    pub(crate) fn list(&mut self, previous: Option<&Self>, rules: &[(HttpRule, RuleRef)]) -> List {
+    pub(crate) fn remove(&mut self, policy: &ObjectName) {
+        let _removed = self.shelf.remove(policy);
+    }
+
+    /// Forgets what no snapshot uses any more.
+    pub(crate) fn forget_unused(&mut self) {
+        self.lists.retain(|_, list| list.rules.strong_count() > 0);
+        self.closed.retain(|_, rules| rules.strong_count() > 0);
+        self.patterns.forget_unused();
+    }
+
+    /// `rules`, put together where they were not.
+    pub(crate) fn list(&mut self, rules: &[(HttpRule, RuleRef)]) -> List {
         let key: Arc<[Source]> =
             rules.iter().filter(|(http, _)| !http.unjudgeable).map(Source::new).collect();
-        if let Some(list) = self.lists.get(&key) {
-            return list.clone();
+        let known = self.lists.get(&key);
+        if let Some((rules, known)) = known.and_then(|known| Some((known.rules.upgrade()?, known))) {
+            return List { rules, errors: Arc::clone(&known.errors) };
         }
-        let before = previous.and_then(|previous| previous.lists.get(&key)).cloned();
-        let list = before.unwrap_or_else(|| List::of(rules, &self.shelf));
-        let _new = self.lists.insert(key, list.clone());
+        let list = List::of(rules, &self.shelf);
+        let known = KnownList { rules: Arc::downgrade(&list.rules), errors: Arc::clone(&list.errors) };
+        let _gone = self.lists.insert(key, known);
         list
     }
 
-    pub(crate) fn unjudgeable(&mut self, previous: Option<&Self>, rule: &RuleRef) -> Arc<PortRules> {
-        let before = previous.and_then(|p| p.closed.get(rule)).map(Arc::clone);
-        let make = || before.unwrap_or_else(|| Arc::new(PortRules::Unjudgeable(rule.clone())));
-        Arc::clone(self.closed.entry(rule.clone()).or_insert_with(make))
+    pub(crate) fn unjudgeable(&mut self, rule: &RuleRef) -> Arc<PortRules> {
+        if let Some(known) = self.closed.get(rule).and_then(Weak::upgrade) {
+            return known;
+        }
+        let closed = Arc::new(PortRules::Unjudgeable(rule.clone()));
+        let _gone = self.closed.insert(rule.clone(), Arc::downgrade(&closed));
+        closed
     }
 }
 

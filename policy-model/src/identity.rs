@@ -63,6 +63,7 @@ pub struct Numbers {
     taken: BTreeSet<u32>,
     /// `namespace/name` of every living endpoint -> its number.
     endpoints: BTreeMap<String, u16>,
+    endpoints_taken: BTreeSet<u16>,
 }
 
 /// The form on disk. Nothing of it may be missing: numbers that are made anew are not those that the kernel holds.
@@ -95,8 +96,9 @@ impl TryFrom<SavedNumbers> for Numbers {
                 let _new = numbers.by_labels.insert(labels, number);
             }
         }
-        let mut taken = BTreeSet::from([0]);
-        numbers.endpoints = saved.endpoints.into_iter().filter(|(_, number)| taken.insert(*number)).collect();
+        let taken = &mut numbers.endpoints_taken;
+        let saved = saved.endpoints.into_iter().filter(|(_, number)| *number != 0);
+        numbers.endpoints = saved.filter(|(_, number)| taken.insert(*number)).collect();
         Ok(numbers)
     }
 }
@@ -134,15 +136,16 @@ impl Numbers {
         let hash = fnv1a(name.as_bytes());
         let folded = u16::try_from((hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) & 0xFFFF).unwrap_or(0);
         let start = folded.max(1);
-        let taken: BTreeSet<u16> = self.endpoints.values().copied().collect();
-        let number = (start..=u16::MAX).chain(1..start).find(|n| !taken.contains(n))?;
+        let number = (start..=u16::MAX).chain(1..start).find(|n| !self.endpoints_taken.contains(n))?;
         let _new = self.endpoints.insert(name.to_owned(), number);
+        let _new = self.endpoints_taken.insert(number);
         Some(number)
     }
 
     /// Gives back the numbers of endpoints that are gone.
     pub(crate) fn retain_endpoints(&mut self, lives: impl Fn(&str) -> bool) {
-        self.endpoints.retain(|name, _| lives(name));
+        let taken = &mut self.endpoints_taken;
+        self.endpoints.retain(|name, number| lives(name) || !taken.remove(number));
     }
 }
 

@@ -10,7 +10,10 @@ use std::sync::Arc;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Inputs {
     pub node: NodeInputs,
+    /// Of this node. Sorted by namespace and name, as the others are, where changes are to cost no more than what changed.
     pub endpoints: Vec<EndpointInputs>,
+    /// Known elsewhere.
+    pub peers: Vec<Arc<PeerInputs>>,
     /// In force, each already in its accepted, last accepted or closed form. Sorted by object name.
     pub policies: Vec<Arc<Policy>>,
 }
@@ -38,5 +41,19 @@ pub struct EndpointInputs {
     pub addresses: Vec<IpAddr>,
     /// Complete identity labels: `k8s:org=empire`, `k8s:io.kubernetes.pod.namespace=default`, ...
     pub labels: LabelSet,
-    pub named_ports: BTreeMap<Box<str>, (u16, Protocol)>,
+    pub named_ports: NamedPorts,
 }
+
+/// An endpoint of another node: policy may speak of it, and it has none here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerInputs {
+    pub name: Box<str>,
+    pub namespace: Box<str>,
+    pub addresses: Vec<IpAddr>,
+    /// Complete identity labels, as those of an endpoint.
+    pub labels: LabelSet,
+    pub named_ports: NamedPorts,
+}
+
+/// What a pod calls its ports; names are lower-case.
+pub type NamedPorts = BTreeMap<Box<str>, (u16, Protocol)>;

@@ -1,6 +1,7 @@
 //! Labels of endpoints and peers: `source:key=value`, and sorted sets of them.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// One label. `source` is `k8s`, `reserved`, `cidr`, `any`, ...; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,9 +11,9 @@ pub struct Label {
     pub value: Box<str>,
 }
 
-/// A sorted set of labels without duplicates: what an identity is made of.
+/// A sorted set of labels without duplicates: what an identity is made of. Cheap to clone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LabelSet(Box<[Label]>);
+pub struct LabelSet(Arc<[Label]>);
 
 impl Label {
     pub fn new(source: &str, key: &str, value: &str) -> Self {

@@ -172,7 +172,7 @@ pub struct Entry {
     pub ports: Ports,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peers {
     /// No peer list was written: everybody, world and unknown addresses included.
     Any,
@@ -180,7 +180,7 @@ pub enum Peers {
     Of(Vec<Peer>),
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Peer {
     /// Outside addresses; never matches pods, the host or nodes, even if their addresses lie inside.
     Cidr {

@@ -4,7 +4,6 @@
 
 use crate::addresses::{AddressTable, Owner};
 use crate::cidr::Prefix;
-use crate::compiled::Compiled;
 use crate::http::{Effort, Request};
 use crate::identity::{Identity, IdentityId};
 use crate::inputs::EndpointInputs;
@@ -13,7 +12,7 @@ use crate::ports::{Class, Decision, PortRange};
 use crate::rule::{Policy, Protocol};
 use crate::verdict::{Denial, DenyReason, Permit, RuleRef, Verdict};
 use core::net::IpAddr;
-use std::collections::BTreeMap;
+use imbl::OrdMap;
 use std::sync::Arc;
 
 pub use crate::ports::PortRules;
@@ -22,12 +21,20 @@ pub use crate::ports::PortRules;
 pub struct Snapshot {
     pub(crate) revision: u64,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
-    pub(crate) policies: Vec<Arc<Policy>>,
-    /// Sorted by number.
-    pub(crate) identities: Vec<Arc<Identity>>,
+    pub(crate) policies: Arc<[Arc<Policy>]>,
+    /// Everybody that policy can tell apart.
+    pub(crate) peers: OrdMap<IdentityId, KnownPeer>,
     pub(crate) addresses: AddressTable,
-    /// What was compiled for this snapshot, for the next one to take over.
-    pub(crate) compiled: Compiled,
+}
+
+/// Identities that no rule of a snapshot tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct GroupId(pub(crate) u64);
+
+#[derive(Clone, Debug)]
+pub(crate) struct KnownPeer {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) group: GroupId,
 }
 
 /// A connection, or a datagram's five-tuple without the ephemeral port.
@@ -61,8 +68,8 @@ pub struct Endpoint {
 #[derive(Debug, Default, PartialEq)]
 pub struct DirectionPolicy {
     pub(crate) enforced: bool,
-    /// Sorted by identity; those without a class are left out.
-    pub(crate) peers: Vec<(IdentityId, Arc<[Class]>)>,
+    /// Sorted by group; those without a class are left out.
+    pub(crate) peers: Vec<(GroupId, Arc<[Class]>)>,
     /// Sorted.
     pub(crate) named: Vec<PortRange>,
 }
@@ -95,11 +102,12 @@ impl DirectionPolicy {
         self.enforced
     }
 
-    /// Every known identity's classes, sorted by (identity, protocol, ports); for the kernel's plan.
-    /// Empty where nothing is enforced.
-    pub fn classes(&self) -> Box<dyn Iterator<Item = PortClass> + '_> {
-        Box::new(self.peers.iter().flat_map(|(identity, classes)| {
-            classes.iter().map(|class| PortClass {
+    /// Every known identity's classes, sorted by (identity, protocol, ports); for the kernel's plan. `snapshot`: one that this
+    /// policy is part of. Empty where nothing is enforced.
+    pub fn classes<'a>(&'a self, snapshot: &'a Snapshot) -> Box<dyn Iterator<Item = PortClass> + 'a> {
+        let known = snapshot.peers.iter().filter(|_| !self.peers.is_empty());
+        Box::new(known.flat_map(|(identity, peer)| {
+            self.classes_of(peer.group).iter().map(|class| PortClass {
                 identity: *identity,
                 protocol: class.protocol,
                 ports: class.ports,
@@ -108,23 +116,33 @@ impl DirectionPolicy {
         }))
     }
 
+    fn classes_of(&self, group: GroupId) -> &[Class] {
+        let place = self.peers.binary_search_by_key(&group, |(group, _)| *group).ok();
+        place.and_then(|place| self.peers.get(place)).map_or(&[], |(_, classes)| classes)
+    }
+
     /// The ports (of a protocol, inclusive) that rules of this direction name, whomever they are about: where the endpoint
     /// serves, or is served. A rule without ports, or of all of them, names none. Sorted.
     pub fn named_ports(&self) -> impl Iterator<Item = (Protocol, (u16, u16))> {
         self.named.iter().copied()
     }
 
-    /// What holds between this endpoint and a peer of this identity.
-    pub fn verdict(&self, peer: IdentityId, protocol: Protocol, port: u16, revision: u64) -> PortVerdict {
+    /// What holds between this endpoint and a peer of this identity. `snapshot`: one that this policy is part of.
+    pub fn verdict(
+        &self,
+        snapshot: &Snapshot,
+        peer: IdentityId,
+        protocol: Protocol,
+        port: u16,
+    ) -> PortVerdict {
         if !self.enforced {
             return PortVerdict::Allow(None);
         }
-        let classes = self.peers.binary_search_by_key(&peer, |(id, _)| *id).ok();
-        let classes = classes.and_then(|index| self.peers.get(index)).map_or(&[][..], |(_, classes)| classes);
+        let classes = snapshot.peers.get(&peer).map_or(&[][..], |known| self.classes_of(known.group));
         match Class::find(classes, protocol, port) {
-            Some(decision) => decision.verdict(revision),
-            None if peer == IdentityId::UNKNOWN => deny(DenyReason::UnknownPeer, revision, None),
-            None => deny(DenyReason::NoRule, revision, None),
+            Some(decision) => decision.verdict(snapshot.revision),
+            None if peer == IdentityId::UNKNOWN => deny(DenyReason::UnknownPeer, snapshot.revision, None),
+            None => deny(DenyReason::NoRule, snapshot.revision, None),
         }
     }
 }
@@ -277,7 +295,7 @@ impl Snapshot {
 
     /// Every identity in use, sorted by number.
     pub fn identities(&self) -> Box<dyn Iterator<Item = &Arc<Identity>> + '_> {
-        Box::new(self.identities.iter())
+        Box::new(self.peers.values().map(|peer| &peer.identity))
     }
 
     pub fn policies(&self) -> &[Arc<Policy>] {
@@ -288,7 +306,7 @@ impl Snapshot {
         let (source, destination) =
             (self.addresses.owner(flow.source), self.addresses.owner(flow.destination));
         let verdict = |policy: &DirectionPolicy, peer: &Owner| {
-            policy.verdict(peer.identity.id, flow.protocol, flow.port, self.revision)
+            policy.verdict(self, peer.identity.id, flow.protocol, flow.port)
         };
         let egress = self.endpoint(source).map(|endpoint| verdict(&endpoint.egress, destination));
         let ingress = self.endpoint(destination).map(|endpoint| verdict(&endpoint.ingress, source));
@@ -315,10 +333,9 @@ impl Default for Snapshot {
         Self {
             revision: 0,
             endpoints: Vec::new(),
-            policies: Vec::new(),
-            identities: Vec::new(),
-            addresses: AddressTable::new(BTreeMap::new(), nobody),
-            compiled: Compiled::default(),
+            policies: Arc::default(),
+            peers: OrdMap::new(),
+            addresses: AddressTable::new(OrdMap::new(), nobody),
         }
     }
 }

@@ -95,7 +95,7 @@ fn answer(
 ) -> String {
     let policy = policy(snapshot, direction, subject);
     let verdict = match address(peer) {
-        None => policy.verdict(reserved(peer), Protocol::TCP, PORT, snapshot.revision()),
+        None => policy.verdict(snapshot, reserved(peer), Protocol::TCP, PORT),
         Some(peer) => {
             let connection = snapshot.connection(&flow(direction, address(subject).unwrap(), peer));
             match direction {
@@ -137,7 +137,7 @@ fn planned(snapshot: &Snapshot, policy: &DirectionPolicy, peer: &str, verdict: &
     }
     let id = address(peer).map_or_else(|| reserved(peer), |address| snapshot.identity_of(address).id);
     let covers = |own: bool| {
-        policy.classes().find(|class| {
+        policy.classes(snapshot).find(|class| {
             class.identity == id
                 && (class.ports.0..=class.ports.1).contains(&PORT)
                 && class.protocol == own.then_some(Protocol::TCP)
@@ -201,8 +201,9 @@ fn snapshot(case: &Value, init_labels: &str) -> Snapshot {
     let policies = &case["policy"];
     let policies = policies.as_array().map_or_else(|| std::slice::from_ref(policies), Vec::as_slice);
     let policies = policies.iter().enumerate().map(|(nth, object)| Arc::new(accepted(nth, object)));
-    let inputs = Inputs { node, endpoints: endpoints.into(), policies: policies.collect() };
-    resolve(None, &inputs, &mut Numbers::default(), 1).0
+    let inputs =
+        Inputs { node, endpoints: endpoints.into(), peers: Vec::new(), policies: policies.collect() };
+    resolve(&inputs, &mut Numbers::default(), 1).0
 }
 
 #[track_caller]

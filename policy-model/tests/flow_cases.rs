@@ -159,7 +159,7 @@ fn ask(snapshot: &Snapshot, subject: &str, flow: &Value) -> PortVerdict {
     if let Some(id) = reserved(peer) {
         let endpoint = snapshot.endpoints().iter().find(|e| *e.inputs.name == *subject).unwrap();
         let policy = if direction == Direction::Egress { &endpoint.egress } else { &endpoint.ingress };
-        return policy.verdict(id, protocol, port, snapshot.revision());
+        return policy.verdict(snapshot, id, protocol, port);
     }
     let (subject, peer) =
         (address(snapshot, subject), ip_of(peer).unwrap_or_else(|| address(snapshot, peer)));
@@ -343,8 +343,8 @@ impl World {
             allow_localhost: true,
         };
         let policies = self.policies.into_iter().map(Arc::new).collect();
-        let inputs = Inputs { node, endpoints: self.endpoints, policies };
-        let (snapshot, diagnostics) = resolve(None, &inputs, &mut Numbers::default(), 1);
+        let inputs = Inputs { node, endpoints: self.endpoints, peers: Vec::new(), policies };
+        let (snapshot, diagnostics) = resolve(&inputs, &mut Numbers::default(), 1);
         assert_eq!(diagnostics, []);
         snapshot
     }

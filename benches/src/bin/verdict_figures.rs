@@ -5,9 +5,10 @@
 
 use bench_suite::policies::{KINDS, Path, http_rules, inspected, inspecting, request, spread, with_another};
 use policy_model::identity::Numbers;
+use policy_model::resolve::Resolver;
 use policy_model::rule::Protocol;
 use policy_model::snapshot::Efforts;
-use policy_model::{Connection, Flow, Inputs, Snapshot, Verdict};
+use policy_model::{Connection, Flow, Inputs, Verdict};
 use std::hint::black_box;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -69,16 +70,17 @@ const COMPILED: [(&str, usize, Path); 4] = [
 fn compiling(count: usize, rule: Path) -> String {
     let inputs = inspecting(http_rules(count, rule));
     let more = inspecting(http_rules(count + 1, |i| rule((i + count) % (count + 1))));
-    let (before, first) = resolved(None, &inputs);
-    let (_, other) = resolved(Some(&before), &with_another(&inputs));
-    let (_, one_more) = resolved(Some(&before), &more);
+    let mut resolver = Resolver::default();
+    let first = resolved(&mut resolver, &inputs);
+    let other = resolved(&mut resolver, &with_another(&inputs));
+    let one_more = resolved(&mut resolver, &more);
     format!("{first:.1} ms, another policy {other:.1} ms, one rule more {one_more:.1} ms")
 }
 
-fn resolved(previous: Option<&Snapshot>, inputs: &Inputs) -> (Snapshot, f64) {
+fn resolved(resolver: &mut Resolver, inputs: &Inputs) -> f64 {
     let begun = Instant::now();
-    let (snapshot, _) = policy_model::resolve(previous, inputs, &mut Numbers::default(), 1);
-    (snapshot, begun.elapsed().as_secs_f64() * 1e3)
+    let (_snapshot, _) = resolver.resolve(inputs, &mut Numbers::default(), 1);
+    begun.elapsed().as_secs_f64() * 1e3
 }
 
 impl Case {

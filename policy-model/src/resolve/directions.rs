@@ -1,226 +1,275 @@
-//! The policy of one direction of an endpoint, settled once per distinct set of selecting rules.
+//! The policy of one direction of an endpoint, settled once per distinct list of selecting rules.
 
-use super::Report;
-use super::grants::{Effect, Grant, grants, section, touches};
-use super::known::{Inspection, Known, KnownPeer};
+use super::grants::{Grant, Grants};
+use super::groups::{Changes, Group, Groups, Inspection};
 use super::lists::Lists;
-use super::members::find;
+use super::subjects::RuleList;
+use super::terms::TermId;
 use super::words::{Builtin, ByDefault, PortNames, named_ports, spans};
-use crate::compiled::Compiled;
-use crate::inputs::{EndpointInputs, Inputs};
-use crate::labels::LabelSet;
+use crate::http::PatternError;
+use crate::inputs::{EndpointInputs, NamedPorts};
+use crate::parse::{Diagnostic, Severity};
 use crate::ports::{Class, PortRange, settle};
-use crate::rule::{Policy, Protocol, Rule, Section, Subject};
-use crate::snapshot::{Direction, DirectionPolicy, Snapshot};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
+use crate::snapshot::{Direction, DirectionPolicy, GroupId};
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-#[derive(Debug)]
-pub(super) struct Directions<'a> {
-    previous: Option<&'a Snapshot>,
-    rules: Vec<(&'a Policy, &'a Rule)>,
-    known: &'a Known<'a>,
-    allow_localhost: bool,
-    selecting: HashMap<&'a LabelSet, Rc<[usize]>>,
-    covered: HashMap<(usize, Direction), Rc<[Covered<'a>]>>,
-    policies: HashMap<Key<'a>, Arc<DirectionPolicy>>,
-    lists: Lists<'a>,
+#[derive(Debug, Default)]
+pub(super) struct Directions {
+    /// Of the last snapshot and, while one is made, of this one.
+    before: HashMap<Key, Settled>,
+    settled: HashMap<Key, Settled>,
+    unenforced: Arc<DirectionPolicy>,
+    /// The groups that came and went since the last snapshot.
+    changes: Changes,
+    port_names: Arc<[NamedPorts]>,
+    port_names_changed: bool,
 }
 
-/// What the policy of a direction depends on, beside what is the same for all endpoints.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct Key<'a> {
+/// What the policies of all endpoints are made from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scene<'s> {
+    pub(super) groups: &'s Groups,
+    pub(super) grants: &'s Grants,
+    /// The local host may reach local pods.
+    pub(super) localhost: bool,
+}
+
+/// What the policy of a direction depends on, beside the groups.
+#[derive(Clone, Debug)]
+struct Key {
     direction: Direction,
-    rules: Vec<usize>,
+    /// Those that have anything to say of it. Equal lists are one object.
+    rules: RuleList,
     is_init: bool,
+    localhost: bool,
     /// Where a rule names a port of the subject.
-    named_ports: Option<&'a BTreeMap<Box<str>, (u16, Protocol)>>,
+    names: Option<NamedPorts>,
 }
 
-/// A grant and the places of the known peers that it covers.
-#[derive(Debug)]
-struct Covered<'a> {
-    grant: Grant<'a>,
-    peers: Vec<usize>,
+#[derive(Clone, Debug)]
+struct Settled {
+    policy: Arc<DirectionPolicy>,
+    errors: Errors,
 }
 
-impl<'a> Directions<'a> {
-    pub(super) fn new(previous: Option<&'a Snapshot>, inputs: &'a Inputs, known: &'a Known<'a>) -> Self {
-        let rules =
-            inputs.policies.iter().flat_map(|policy| policy.rules.iter().map(move |rule| (&**policy, rule)));
-        Self {
-            previous,
-            rules: rules.collect(),
-            known,
-            allow_localhost: inputs.node.allow_localhost,
-            selecting: HashMap::new(),
-            covered: HashMap::new(),
-            policies: HashMap::new(),
-            lists: Lists::new(previous, &inputs.policies),
-        }
+/// What is wrong with patterns: the rule and field, as diagnostics name them, and the message.
+type Errors = BTreeSet<(String, String)>;
+/// Of groups in order; those without a class are left out.
+type ClassesOf = Vec<(GroupId, Arc<[Class]>)>;
+
+/// Groups that the same grants cover: their number in the order of the rules, whether connections can be handed over, whether it is
+/// the host, and the names of ports where they matter.
+type Alike = (Vec<usize>, Inspection, bool, Option<Arc<[NamedPorts]>>);
+
+impl Directions {
+    pub(super) fn begin(&mut self, changes: Changes, port_names: Arc<[NamedPorts]>) {
+        self.before = core::mem::take(&mut self.settled);
+        self.changes = changes;
+        self.port_names_changed = self.port_names != port_names;
+        self.port_names = port_names;
     }
 
-    pub(super) fn finish(self, report: &mut Report) -> Compiled {
-        self.lists.finish(report)
+    pub(super) fn end(&mut self) {
+        self.before.clear();
+    }
+
+    /// What could not be compiled, in one order.
+    pub(super) fn diagnostics(&self) -> Vec<Diagnostic> {
+        let all: BTreeSet<_> = self.settled.values().flat_map(|settled| &settled.errors).collect();
+        let diagnostic = |(field, message): &(String, String)| Diagnostic {
+            severity: Severity::Error,
+            line: 0,
+            field: field.clone(),
+            message: format!("the pattern can't be enforced, so the rule allows nothing: {message}"),
+            fix: "write a smaller pattern".to_owned(),
+        };
+        all.into_iter().map(diagnostic).collect()
     }
 
     pub(super) fn policy(
         &mut self,
         direction: Direction,
-        subject: &'a EndpointInputs,
+        subject: &EndpointInputs,
+        rules: RuleList,
+        scene: &Scene<'_>,
+        lists: &mut Lists,
     ) -> Arc<DirectionPolicy> {
-        let key = self.key(direction, subject);
-        if let Some(policy) = self.policies.get(&key) {
-            return Arc::clone(policy);
+        let is_init = subject.labels.get("reserved", "init").is_some();
+        if rules.is_empty() && !is_init {
+            return Arc::clone(&self.unenforced);
         }
-        let fresh = self.settle(&key, subject);
-        let before = self.before(direction, subject).into_iter().find(|before| ***before == fresh);
-        let policy = before.map_or_else(|| Arc::new(fresh), Arc::clone);
-        let _new = self.policies.insert(key, Arc::clone(&policy));
+        let mut grants = rules.iter().flat_map(|rule| scene.grants.of(rule, direction));
+        let may = direction == Direction::Ingress && !subject.named_ports.is_empty();
+        let names = (may && grants.any(Grant::has_named_ports)).then(|| subject.named_ports.clone());
+        let key = Key { direction, rules, is_init, localhost: scene.localhost, names };
+        if let Some(settled) = self.settled.get(&key) {
+            return Arc::clone(&settled.policy);
+        }
+        let before = self.before.remove(&key);
+        let settled = match before {
+            Some(before) if self.nothing_changed(direction) => before,
+            before => Settling::new(&key, scene, &self.port_names).settle(self, before, lists),
+        };
+        let policy = Arc::clone(&settled.policy);
+        let _new = self.settled.insert(key, settled);
         policy
     }
 
-    /// Policies of the previous snapshot that may well be this one: the endpoint's own, for a new endpoint all.
-    fn before(&self, direction: Direction, subject: &EndpointInputs) -> Vec<&'a Arc<DirectionPolicy>> {
-        let endpoints = self.previous.map_or(&[][..], |previous| &previous.endpoints);
-        let own = find(endpoints, subject);
-        let candidates = own.map_or(endpoints, std::slice::from_ref).iter().map(|endpoint| match direction {
-            Direction::Egress => &endpoint.egress,
-            Direction::Ingress => &endpoint.ingress,
-        });
-        let mut seen = BTreeSet::new();
-        candidates.filter(|policy| seen.insert(Arc::as_ptr(policy))).collect()
+    /// That a policy of the last snapshot depends on.
+    fn nothing_changed(&self, direction: Direction) -> bool {
+        let names_matter = self.port_names_changed && direction == Direction::Egress;
+        self.changes.come.is_empty() && self.changes.gone.is_empty() && !names_matter
     }
+}
 
-    fn key(&mut self, direction: Direction, subject: &'a EndpointInputs) -> Key<'a> {
-        let selecting = self.selecting(&subject.labels);
-        let touching = |index: &&usize| {
-            self.rules.get(**index).is_some_and(|(_, rule)| touches(section(rule, direction)))
-        };
-        let rules: Vec<usize> = selecting.iter().filter(touching).copied().collect();
-        let is_init = subject.labels.get("reserved", "init").is_some();
-        let by_name = direction == Direction::Ingress
-            && rules
-                .iter()
-                .any(|rule| self.covered(*rule, direction).iter().any(|c| c.grant.has_named_ports()));
-        Key { direction, rules, is_init, named_ports: by_name.then_some(&subject.named_ports) }
-    }
+/// One direction, while it is settled.
+struct Settling<'s> {
+    key: &'s Key,
+    groups: &'s Groups,
+    grants: Vec<&'s Grant>,
+    /// The grants that speak of a term, in order.
+    by_term: HashMap<TermId, Vec<usize>>,
+    by_default: ByDefault,
+    builtin: Builtin,
+    port_names: Arc<[NamedPorts]>,
+    known: HashMap<Alike, Arc<[Class]>>,
+}
 
-    fn selecting(&mut self, labels: &'a LabelSet) -> Rc<[usize]> {
-        let select = || {
-            let selects = |rule: &Rule| match &rule.subject {
-                Subject::Endpoints(selector) => selector.matches(labels),
-                Subject::Nodes(_) | Subject::Nobody => false,
-            };
-            self.rules
-                .iter()
-                .enumerate()
-                .filter(|(_, (_, rule))| selects(rule))
-                .map(|(index, _)| index)
-                .collect()
-        };
-        Rc::clone(self.selecting.entry(labels).or_insert_with(select))
-    }
-
-    fn covered(&mut self, rule: usize, direction: Direction) -> Rc<[Covered<'a>]> {
-        let cover = || {
-            let grants = self.rules.get(rule).map(|(policy, rule)| grants(policy, rule, direction));
-            grants.into_iter().flatten().map(|grant| Covered::new(grant, self.known)).collect()
-        };
-        Rc::clone(self.covered.entry((rule, direction)).or_insert_with(cover))
-    }
-
-    fn settle(&mut self, key: &Key<'a>, subject: &'a EndpointInputs) -> DirectionPolicy {
-        let enforced = key.is_init || !key.rules.is_empty();
-        if !enforced {
-            return DirectionPolicy::default();
+impl<'s> Settling<'s> {
+    fn new(key: &'s Key, scene: &Scene<'s>, port_names: &Arc<[NamedPorts]>) -> Self {
+        let grants: Vec<&Grant> =
+            key.rules.iter().flat_map(|rule| scene.grants.of(rule, key.direction)).collect();
+        let mut by_term: HashMap<TermId, Vec<usize>> = HashMap::new();
+        for (nth, grant) in grants.iter().enumerate() {
+            by_term.entry(grant.term).or_default().push(nth);
         }
-        let covered: Vec<Rc<[Covered<'a>]>> =
-            key.rules.iter().map(|rule| self.covered(*rule, key.direction)).collect();
-        let covered: Vec<&Covered<'a>> = covered.iter().flat_map(|grants| grants.iter()).collect();
-        let mut grants_of = vec![Vec::new(); self.known.peers.len()];
-        for (nth, covered) in covered.iter().enumerate() {
-            for peer in &covered.peers {
-                grants_of.get_mut(*peer).into_iter().for_each(|grants: &mut Vec<usize>| grants.push(nth));
-            }
+        let by_default = key.by_default();
+        Self {
+            key,
+            groups: scene.groups,
+            grants,
+            by_term,
+            by_default,
+            builtin: Builtin::new(key.direction, key.admits_localhost(), by_default),
+            port_names: Arc::clone(port_names),
+            known: HashMap::new(),
         }
-        let by_default = self.by_default(key);
-        let builtin = Builtin::new(key.direction, self.admits_localhost(key), by_default);
-        let mut settled: HashMap<GrantsOf, Arc<[Class]>> = HashMap::new();
-        let mut peers = Vec::new();
-        for (place, (peer, numbers)) in self.known.peers.iter().zip(grants_of).enumerate() {
-            let grants = || numbers.iter().filter_map(|nth| covered.get(*nth)).map(|covered| &covered.grant);
-            let by_name = key.direction == Direction::Egress && grants().any(Grant::has_named_ports);
-            let special = by_name || builtin.is_special(peer);
-            let inspection = peer.inspection(key.direction);
-            let grants_of = (numbers.clone(), inspection, special.then_some(place));
-            let classes = settled.entry(grants_of).or_insert_with(|| {
-                let names = match key.direction {
-                    Direction::Egress => PortNames::Peer(&peer.pods),
-                    Direction::Ingress => PortNames::Subject(subject),
-                };
-                let written = grants().flat_map(|grant| spans(grant, by_default, names));
-                let spans: Vec<_> = written.chain(builtin.spans(peer)).collect();
-                settle(&spans, |protocols, words| self.lists.decide(protocols, words, inspection))
-            });
+    }
+
+    /// What was settled before holds on; groups that are new since then are added, and those that are gone left out.
+    fn settle(mut self, all: &Directions, before: Option<Settled>, lists: &mut Lists) -> Settled {
+        let Some(Settled { policy, mut errors }) = before else {
+            let groups = self.groups.ids().collect::<Vec<_>>();
+            let (peers, errors) = self.classes(groups, lists);
+            let named = self.named();
+            return Settled { policy: Arc::new(DirectionPolicy { enforced: true, peers, named }), errors };
+        };
+        let (come, new_errors) = self.classes(all.changes.come.iter().copied(), lists);
+        let is_gone = |(group, _): &(GroupId, _)| all.changes.gone.contains(group);
+        let names_matter = all.port_names_changed && self.key.direction == Direction::Egress;
+        let named = names_matter.then(|| self.named()).filter(|named| *named != policy.named);
+        errors.extend(new_errors);
+        if come.is_empty() && named.is_none() && !policy.peers.iter().any(is_gone) {
+            return Settled { policy, errors };
+        }
+        let stay = policy.peers.iter().filter(|peer| !is_gone(peer)).cloned();
+        // Sorted: groups that are new have higher numbers.
+        let peers = stay.chain(come).collect();
+        let named = named.unwrap_or_else(|| policy.named.clone());
+        Settled { policy: Arc::new(DirectionPolicy { enforced: true, peers, named }), errors }
+    }
+
+    fn classes(
+        &mut self,
+        groups: impl IntoIterator<Item = GroupId>,
+        lists: &mut Lists,
+    ) -> (ClassesOf, Errors) {
+        let (mut peers, mut errors) = (Vec::new(), BTreeSet::new());
+        for id in groups {
+            let Some(group) = self.groups.get(id) else { continue };
+            let classes = self.classes_of(group, lists, &mut errors);
             if !classes.is_empty() {
-                peers.push((peer.identity.id, Arc::clone(classes)));
+                peers.push((id, classes));
             }
         }
-        DirectionPolicy { enforced, peers, named: self.named(key.direction, subject, &covered) }
+        (peers, errors)
+    }
+
+    fn classes_of(&mut self, group: &Group, lists: &mut Lists, errors: &mut Errors) -> Arc<[Class]> {
+        let mut numbers: Vec<usize> =
+            group.terms.iter().filter_map(|term| self.by_term.get(term)).flatten().copied().collect();
+        numbers.sort_unstable();
+        let grants = || numbers.iter().filter_map(|nth| self.grants.get(*nth)).copied();
+        let by_name = self.key.direction == Direction::Egress && grants().any(Grant::has_named_ports);
+        let inspection = group.traits.inspection(self.key.direction);
+        let names = by_name.then(|| Arc::clone(&group.traits.names));
+        let alike = (numbers.clone(), inspection, self.builtin.is_special(group), names);
+        if let Some(known) = self.known.get(&alike) {
+            return Arc::clone(known);
+        }
+        let names = match (&self.key.names, self.key.direction) {
+            (Some(names), _) => PortNames::Subject(names),
+            (None, Direction::Ingress) => PortNames::Peer(&[]),
+            (None, Direction::Egress) => PortNames::Peer(&group.traits.names),
+        };
+        let written = grants().flat_map(|grant| spans(grant, self.by_default, names));
+        let spans: Vec<_> = written.chain(self.builtin.spans(group)).collect();
+        let classes = settle(&spans, |protocols, words| lists.decide(protocols, words, inspection));
+        errors.extend(
+            lists
+                .take_errors()
+                .into_iter()
+                .map(|PatternError { rule, field, message }| (format!("{rule}.{field}"), message)),
+        );
+        let _new = self.known.insert(alike, Arc::clone(&classes));
+        classes
     }
 
     /// The ports that these grants name.
-    fn named(
-        &self,
-        direction: Direction,
-        subject: &EndpointInputs,
-        covered: &[&Covered<'a>],
-    ) -> Vec<PortRange> {
-        let everybody: Vec<&EndpointInputs>;
-        let names = match direction {
-            Direction::Egress if covered.iter().any(|covered| covered.grant.has_named_ports()) => {
-                everybody = self.known.peers.iter().flat_map(|peer| peer.pods.iter().copied()).collect();
-                PortNames::Peer(&everybody)
-            }
-            Direction::Egress => PortNames::Peer(&[]),
-            Direction::Ingress => PortNames::Subject(subject),
+    fn named(&self) -> Vec<PortRange> {
+        let names = match (&self.key.names, self.key.direction) {
+            (Some(names), _) => PortNames::Subject(names),
+            // No rule names a port of the subject, or it has none.
+            (None, Direction::Ingress) => PortNames::Peer(&[]),
+            (None, Direction::Egress) => PortNames::Peer(&self.port_names),
         };
         let named: BTreeSet<PortRange> =
-            covered.iter().flat_map(|covered| named_ports(&covered.grant, names)).collect();
+            self.grants.iter().flat_map(|grant| named_ports(grant, names)).collect();
         named.into_iter().collect()
     }
+}
 
-    fn by_default(&self, key: &Key<'a>) -> ByDefault {
-        let denies = self.sections(key).any(|section| section.default_deny);
-        if key.is_init || denies { ByDefault::Deny } else { ByDefault::Allow }
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.rules, &other.rules) && self.rest() == other.rest()
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.rules.as_ptr(), self.rest()).hash(state);
+    }
+}
+
+impl Key {
+    fn rest(&self) -> (Direction, bool, bool, &Option<NamedPorts>) {
+        (self.direction, self.is_init, self.localhost, &self.names)
+    }
+
+    fn by_default(&self) -> ByDefault {
+        let denies =
+            self.rules.iter().filter_map(|rule| rule.section(self.direction)).any(|s| s.default_deny);
+        if self.is_init || denies { ByDefault::Deny } else { ByDefault::Allow }
     }
 
     /// An endpoint whose labels are not known yet is closed to the host too, until some rule's entry selects it.
-    fn admits_localhost(&self, key: &Key<'a>) -> bool {
-        let mentioned =
-            || self.sections(key).any(|section| !section.allow.is_empty() || !section.deny.is_empty());
-        self.allow_localhost && (!key.is_init || mentioned())
-    }
-
-    fn sections(&self, key: &Key<'a>) -> impl Iterator<Item = &'a Section> {
-        let rules = key.rules.iter().filter_map(|index| self.rules.get(*index));
-        rules.map(|(_, rule)| section(rule, key.direction))
+    fn admits_localhost(&self) -> bool {
+        let mut sections = self.rules.iter().filter_map(|rule| rule.section(self.direction));
+        let mut mentioned = || sections.any(|section| !section.allow.is_empty() || !section.deny.is_empty());
+        self.localhost && (!self.is_init || mentioned())
     }
 }
-
-impl<'a> Covered<'a> {
-    fn new(grant: Grant<'a>, known: &Known<'_>) -> Self {
-        let covers = |peer: &KnownPeer<'_>| match grant.effect {
-            Effect::Allow => peer.candidate().allowed_by(grant.peers),
-            Effect::Deny => peer.candidate().denied_by(grant.peers),
-        };
-        let peers =
-            known.peers.iter().enumerate().filter(|(_, peer)| covers(peer)).map(|(place, _)| place).collect();
-        Self { grant, peers }
-    }
-}
-
-/// The grants that cover a peer; and the peer, where the ports that they cover depend on it.
-type GrantsOf = (Vec<usize>, Inspection, Option<usize>);

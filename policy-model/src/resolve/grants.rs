@@ -1,64 +1,99 @@
 //! The entries of rules as named grants, flat and in order.
 
-use crate::rule::{Entry, HttpRule, L7, Peers, Policy, Port, Ports, Rule, Section};
+use super::subjects::RuleAt;
+use super::terms::{Effect, NewTerm, TermId, Terms};
+use crate::rule::{Entry, HttpRule, L7, Port, PortMatch, PortRule, Ports};
 use crate::snapshot::Direction;
 use crate::verdict::RuleRef;
+use std::collections::HashMap;
+
+/// Those of the rules in use.
+#[derive(Debug, Default)]
+pub(super) struct Grants(HashMap<RuleAt, [Vec<Grant>; 2]>);
 
 /// One entry of one section of a rule.
 #[derive(Debug)]
-pub(super) struct Grant<'a> {
+pub(super) struct Grant {
     pub(super) effect: Effect,
-    pub(super) peers: &'a Peers,
-    pub(super) ports: Scope<'a>,
+    pub(super) term: TermId,
+    pub(super) ports: Scope,
     pub(super) name: RuleRef,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
-    Allow,
-    Deny,
-}
-
 #[derive(Debug)]
-pub(super) enum Scope<'a> {
+pub(super) enum Scope {
     All,
-    Of(Vec<NamedPorts<'a>>),
+    Of(Vec<PortGrant>),
 }
 
 /// One element of toPorts.
 #[derive(Debug)]
-pub(super) struct NamedPorts<'a> {
-    pub(super) rule: &'a crate::rule::PortRule,
+pub(super) struct PortGrant {
+    pub(super) ports: Vec<PortMatch>,
+    pub(super) requests: Requests,
     pub(super) name: RuleRef,
-    pub(super) http: Vec<(&'a HttpRule, RuleRef)>,
 }
 
-pub(super) fn section(rule: &Rule, direction: Direction) -> &Section {
-    match direction {
-        Direction::Egress => &rule.egress,
-        Direction::Ingress => &rule.ingress,
+/// What is asked of requests.
+#[derive(Debug)]
+pub(super) enum Requests {
+    Nothing,
+    /// One of these.
+    Http(Vec<(HttpRule, RuleRef)>),
+    Unjudgeable,
+}
+
+impl Grants {
+    /// Returns the terms that nobody spoke of before.
+    pub(super) fn add(&mut self, rule: &RuleAt, terms: &mut Terms) -> Vec<NewTerm> {
+        let mut new = Vec::new();
+        let grants = [Direction::Egress, Direction::Ingress].map(|direction| {
+            entries(rule, direction)
+                .map(|(effect, entry)| {
+                    let (term, first) = terms.acquire(effect, &entry.peers);
+                    new.extend(first);
+                    Grant::new(effect, term, entry, rule)
+                })
+                .collect()
+        });
+        let _none = self.0.insert(rule.clone(), grants);
+        new
+    }
+
+    pub(super) fn remove(&mut self, rule: &RuleAt, terms: &mut Terms) {
+        let grants = self.0.remove(rule).into_iter().flatten().flatten();
+        grants.for_each(|grant| terms.release(grant.term));
+    }
+
+    /// Denials first.
+    pub(super) fn of(&self, rule: &RuleAt, direction: Direction) -> &[Grant] {
+        let [egress, ingress] = match self.0.get(rule) {
+            Some(grants) => grants,
+            None => return &[],
+        };
+        match direction {
+            Direction::Egress => egress,
+            Direction::Ingress => ingress,
+        }
     }
 }
 
-/// Whether a rule that selects the subject has anything to say of this direction.
-pub(super) fn touches(section: &Section) -> bool {
-    section.default_deny || !section.allow.is_empty() || !section.deny.is_empty()
+fn entries(rule: &RuleAt, direction: Direction) -> impl Iterator<Item = (Effect, &Entry)> {
+    rule.section(direction).into_iter().flat_map(|section| {
+        let denies = section.deny.iter().map(|entry| (Effect::Deny, entry));
+        denies.chain(section.allow.iter().map(|entry| (Effect::Allow, entry)))
+    })
 }
 
-pub(super) fn grants<'a>(policy: &Policy, rule: &'a Rule, direction: Direction) -> Vec<Grant<'a>> {
-    let section = section(rule, direction);
-    let name = |path: &str| RuleRef::new(policy.name.clone(), &format!("{}.{path}", rule.path));
-    let denies = section.deny.iter().map(|entry| Grant::new(Effect::Deny, entry, &name));
-    denies.chain(section.allow.iter().map(|entry| Grant::new(Effect::Allow, entry, &name))).collect()
-}
-
-impl<'a> Grant<'a> {
-    fn new(effect: Effect, entry: &'a Entry, name: &impl Fn(&str) -> RuleRef) -> Self {
+impl Grant {
+    fn new(effect: Effect, term: TermId, entry: &Entry, rule: &RuleAt) -> Self {
+        let at = rule.rule().map_or("", |rule| &rule.path);
+        let name = |path: &str| RuleRef::new(rule.policy.name.clone(), &format!("{at}.{path}"));
         let ports = match &entry.ports {
             Ports::All => Scope::All,
-            Ports::Of(rules) => Scope::Of(rules.iter().map(|rule| NamedPorts::new(rule, name)).collect()),
+            Ports::Of(rules) => Scope::Of(rules.iter().map(|rule| PortGrant::new(rule, &name)).collect()),
         };
-        Self { effect, peers: &entry.peers, ports, name: name(&entry.path) }
+        Self { effect, term, ports, name: name(&entry.path) }
     }
 
     /// Whether the ports it covers depend on what pods call them.
@@ -66,19 +101,22 @@ impl<'a> Grant<'a> {
         match &self.ports {
             Scope::All => false,
             Scope::Of(rules) => {
-                let mut ports = rules.iter().flat_map(|r| &r.rule.ports);
+                let mut ports = rules.iter().flat_map(|rule| &rule.ports);
                 ports.any(|port| matches!(port.port, Port::Named(_) | Port::NamedRange(..)))
             }
         }
     }
 }
 
-impl<'a> NamedPorts<'a> {
-    fn new(rule: &'a crate::rule::PortRule, name: &impl Fn(&str) -> RuleRef) -> Self {
-        let http = match &rule.l7 {
-            L7::Http(rules) => rules.iter().map(|http| (http, name(&http.path))).collect(),
-            L7::None | L7::Unjudgeable => Vec::new(),
+impl PortGrant {
+    fn new(rule: &PortRule, name: &impl Fn(&str) -> RuleRef) -> Self {
+        let requests = match &rule.l7 {
+            L7::None => Requests::Nothing,
+            L7::Http(rules) => {
+                Requests::Http(rules.iter().map(|http| (http.clone(), name(&http.path))).collect())
+            }
+            L7::Unjudgeable => Requests::Unjudgeable,
         };
-        Self { rule, name: name(&rule.path), http }
+        Self { ports: rule.ports.clone(), requests, name: name(&rule.path) }
     }
 }

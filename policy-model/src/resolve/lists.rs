@@ -1,40 +1,51 @@
 //! What covers a port, decided; HTTP rules are united and compiled, each union once.
 
-use super::Report;
-use super::known::Inspection;
+use super::groups::Inspection;
+use super::subjects::Change;
 use super::words::{Says, Word};
 use crate::compiled::{Compiled, List};
 use crate::http::PatternError;
-use crate::parse::Severity;
 use crate::ports::{Decision, PortRules, Protocols};
-use crate::rule::{HttpMatch, HttpRule, Policy, Protocol};
-use crate::snapshot::Snapshot;
+use crate::rule::{HttpMatch, HttpRule, ObjectName, Policy, Protocol};
 use crate::verdict::RuleRef;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-#[derive(Debug)]
-pub(super) struct Lists<'a> {
-    previous: Option<&'a Compiled>,
+#[derive(Debug, Default)]
+pub(super) struct Lists {
     compiled: Compiled,
-    /// By the port rules that are united: where each lies (they all live as long as this), and how it is meant.
-    unions: HashMap<Vec<(*const RuleRef, Says)>, Arc<PortRules>>,
+    /// By the port rules that are united: where each lies (grants outlive what is made of them in one change), and how it is
+    /// meant.
+    unions: HashMap<Vec<(usize, Says)>, List>,
+    /// Of what was decided since they were taken.
     errors: Vec<PatternError>,
 }
 
-impl<'a> Lists<'a> {
-    pub(super) fn new(previous: Option<&'a Snapshot>, policies: &[Arc<Policy>]) -> Self {
-        let before = previous.map(|previous| (&*previous.policies, &previous.compiled));
-        let (compiled, previous) = (Compiled::of(policies, before), before.map(|(_, compiled)| compiled));
-        Self { previous, compiled, unions: HashMap::new(), errors: Vec::new() }
+impl Lists {
+    /// Patterns of new policies are compiled where they were not; those of policies that are gone are forgotten.
+    pub(super) fn update(&mut self, change: &Change, policies: &[Arc<Policy>]) {
+        self.unions.clear();
+        if !change.changes_policies() {
+            return;
+        }
+        let gone: HashSet<&ObjectName> = change.policies_gone.iter().map(|policy| &policy.name).collect();
+        gone.iter().for_each(|name| self.compiled.remove(name));
+        // Of two policies of one name the other may have stayed.
+        let stay = policies.iter().filter(|policy| gone.contains(&policy.name));
+        change.policies_come.iter().chain(stay).for_each(|policy| self.compiled.add(policy));
     }
 
-    pub(super) fn finish(self, report: &mut Report) -> Compiled {
-        for PatternError { rule, field, message } in self.errors {
-            let message = format!("the pattern can't be enforced, so the rule allows nothing: {message}");
-            report.say(Severity::Error, format!("{rule}.{field}"), message, "write a smaller pattern");
-        }
-        self.compiled
+    pub(super) fn forget_policies(&mut self) {
+        self.compiled = Compiled::default();
+    }
+
+    pub(super) fn forget_unused(&mut self) {
+        self.unions.clear();
+        self.compiled.forget_unused();
+    }
+
+    pub(super) fn take_errors(&mut self) -> Vec<PatternError> {
+        core::mem::take(&mut self.errors)
     }
 
     /// Deny beats allow, an allow that looks no deeper lifts what others restrict, HTTP rules add up.
@@ -66,7 +77,7 @@ impl<'a> Lists<'a> {
 
     /// Every request is read, and allowed by this rule.
     fn everything(&mut self, rule: &RuleRef) -> Decision {
-        let List { rules, .. } = self.compiled.list(self.previous, &[(HttpRule::default(), rule.clone())]);
+        let List { rules, .. } = self.compiled.list(&[(HttpRule::default(), rule.clone())]);
         Decision::Inspect(rules)
     }
 
@@ -74,20 +85,17 @@ impl<'a> Lists<'a> {
         let judged = |word: &&&Word<'_>| matches!(word.says, Says::Http | Says::Show | Says::Unjudgeable);
         let words: Vec<&Word<'_>> = words.iter().filter(judged).copied().collect();
         let first = words.first()?;
-        let key: Vec<_> = words.iter().map(|word| (std::ptr::from_ref(word.rule), word.says)).collect();
-        if let Some(known) = self.unions.get(&key) {
-            return Some(Arc::clone(known));
-        }
-        let rules = unite(&words);
-        let union = if rules.is_empty() {
-            self.compiled.unjudgeable(self.previous, first.rule)
-        } else {
-            let List { rules, errors } = self.compiled.list(self.previous, &rules);
-            self.errors.extend(errors.iter().cloned());
-            rules
-        };
-        let _new = self.unions.insert(key, Arc::clone(&union));
-        Some(union)
+        let key: Vec<_> =
+            words.iter().map(|word| (std::ptr::from_ref(word.rule).addr(), word.says)).collect();
+        let union = self.unions.entry(key).or_insert_with(|| {
+            let rules = unite(&words);
+            match rules.is_empty() {
+                true => List { rules: self.compiled.unjudgeable(first.rule), errors: Arc::default() },
+                false => self.compiled.list(&rules),
+            }
+        });
+        self.errors.extend(union.errors.iter().cloned());
+        Some(Arc::clone(&union.rules))
     }
 }
 
@@ -98,7 +106,7 @@ fn unite(words: &[&Word<'_>]) -> Vec<(HttpRule, RuleRef)> {
     for word in words {
         let everything = (word.says == Says::Show).then(|| (HttpRule::default(), word.rule.clone()));
         let written = word.http.iter().filter(|(rule, _)| !rule.unjudgeable);
-        let all = written.map(|(rule, name)| ((*rule).clone(), name.clone())).chain(everything);
+        let all = written.cloned().chain(everything);
         united.extend(all.filter(|(rule, _)| seen.insert(rule.matches.clone())));
     }
     united

@@ -54,7 +54,7 @@ pub(super) fn find<'a>(endpoints: &'a [Arc<Endpoint>], inputs: &EndpointInputs) 
     endpoints.get(index)
 }
 
-fn key(inputs: &EndpointInputs) -> (&str, &str) {
+pub(super) fn key(inputs: &EndpointInputs) -> (&str, &str) {
     (&inputs.namespace, &inputs.name)
 }
 

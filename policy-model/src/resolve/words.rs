@@ -1,11 +1,12 @@
 //! What grants, and the allowances that nobody writes, say of ports.
 
-use super::grants::{Effect, Grant, NamedPorts, Scope};
-use super::known::KnownPeer;
+use super::grants::{Grant, PortGrant, Requests, Scope};
+use super::groups::Group;
+use super::terms::Effect;
 use crate::identity::IdentityId;
-use crate::inputs::EndpointInputs;
+use crate::inputs::NamedPorts;
 use crate::ports::{ALL_PORTS, PortRange, Span};
-use crate::rule::{HttpRule, L7, ObjectKind, ObjectName, Port, PortMatch};
+use crate::rule::{HttpRule, ObjectKind, ObjectName, Port, PortMatch};
 use crate::snapshot::Direction;
 use crate::verdict::RuleRef;
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 pub(super) struct Word<'g> {
     pub(super) says: Says,
     pub(super) rule: &'g RuleRef,
-    pub(super) http: &'g [(&'g HttpRule, RuleRef)],
+    pub(super) http: &'g [(HttpRule, RuleRef)],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,9 +44,9 @@ pub(super) enum ByDefault {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum PortNames<'p> {
     /// Egress: those of all pods of the peer.
-    Peer(&'p [&'p EndpointInputs]),
+    Peer(&'p [NamedPorts]),
     /// Ingress: the endpoint's own.
-    Subject(&'p EndpointInputs),
+    Subject(&'p NamedPorts),
 }
 
 /// The allowances that nobody writes.
@@ -70,11 +71,11 @@ impl Builtin {
         }
     }
 
-    pub(super) fn is_special(&self, peer: &KnownPeer<'_>) -> bool {
-        self.localhost.is_some() && peer.identity.id == IdentityId::HOST
+    pub(super) fn is_special(&self, peer: &Group) -> bool {
+        self.localhost.is_some() && peer.traits.special == Some(IdentityId::HOST)
     }
 
-    pub(super) fn spans(&self, peer: &KnownPeer<'_>) -> impl Iterator<Item = Span<Word<'_>>> {
+    pub(super) fn spans(&self, peer: &Group) -> impl Iterator<Item = Span<Word<'_>>> {
         let localhost = self
             .localhost
             .as_ref()
@@ -88,7 +89,7 @@ impl Builtin {
 
 /// The ports of a grant.
 pub(super) fn spans<'g>(
-    grant: &'g Grant<'g>,
+    grant: &'g Grant,
     by_default: ByDefault,
     names: PortNames<'_>,
 ) -> Vec<Span<Word<'g>>> {
@@ -99,9 +100,9 @@ pub(super) fn spans<'g>(
         Scope::Of(rules) => rules,
     };
     let words =
-        rules.iter().filter_map(|ports| word(grant.effect, by_default, ports).map(|word| (ports.rule, word)));
-    let spans = words.flat_map(|(rule, word)| {
-        rule.ports.iter().flat_map(move |port| {
+        rules.iter().filter_map(|rule| word(grant.effect, by_default, rule).map(|word| (&rule.ports, word)));
+    let spans = words.flat_map(|(ports, word)| {
+        ports.iter().flat_map(move |port| {
             numbers(port, grant.effect, names).into_iter().map(move |ports| Span {
                 protocol: Some(port.protocol),
                 ports,
@@ -113,12 +114,12 @@ pub(super) fn spans<'g>(
 }
 
 /// The ports that a grant names, whomever it is about; one of all ports names none.
-pub(super) fn named_ports(grant: &Grant<'_>, names: PortNames<'_>) -> Vec<PortRange> {
+pub(super) fn named_ports(grant: &Grant, names: PortNames<'_>) -> Vec<PortRange> {
     let rules = match &grant.ports {
         Scope::All => return Vec::new(),
         Scope::Of(rules) => rules,
     };
-    let ports = rules.iter().flat_map(|rule| &rule.rule.ports).flat_map(|port| {
+    let ports = rules.iter().flat_map(|rule| &rule.ports).flat_map(|port| {
         // As a denial reads them: whatever a name may mean.
         numbers(port, Effect::Deny, names).into_iter().map(|ports| (port.protocol, ports))
     });
@@ -131,16 +132,16 @@ fn plain(effect: Effect, rule: &RuleRef) -> Word<'_> {
 
 /// Where all is allowed by default, rules about requests only make them visible; one rule that denies by default is enough
 /// for the rules of all others to restrict. `None`: what can't be judged and restricts nobody says nothing.
-fn word<'g>(effect: Effect, by_default: ByDefault, ports: &'g NamedPorts<'g>) -> Option<Word<'g>> {
-    let says = match (effect, &ports.rule.l7, by_default) {
-        (Effect::Deny, _, _) => Says::Deny,
-        (Effect::Allow, L7::None, _) => Says::Allow,
-        (Effect::Allow, L7::Http(_), ByDefault::Allow) => Says::Show,
-        (Effect::Allow, L7::Http(_), ByDefault::Deny) => Says::Http,
-        (Effect::Allow, L7::Unjudgeable, ByDefault::Allow) => return None,
-        (Effect::Allow, L7::Unjudgeable, ByDefault::Deny) => Says::Unjudgeable,
+fn word<'g>(effect: Effect, by_default: ByDefault, ports: &'g PortGrant) -> Option<Word<'g>> {
+    let (says, http) = match (effect, &ports.requests, by_default) {
+        (Effect::Deny, _, _) => (Says::Deny, &[][..]),
+        (Effect::Allow, Requests::Nothing, _) => (Says::Allow, &[][..]),
+        (Effect::Allow, Requests::Http(rules), ByDefault::Allow) => (Says::Show, rules.as_slice()),
+        (Effect::Allow, Requests::Http(rules), ByDefault::Deny) => (Says::Http, rules.as_slice()),
+        (Effect::Allow, Requests::Unjudgeable, ByDefault::Allow) => return None,
+        (Effect::Allow, Requests::Unjudgeable, ByDefault::Deny) => (Says::Unjudgeable, &[][..]),
     };
-    Some(Word { http: &ports.http, ..Word::new(says, &ports.name) })
+    Some(Word { http, ..Word::new(says, &ports.name) })
 }
 
 impl<'g> Word<'g> {
@@ -158,11 +159,11 @@ fn numbers(port: &PortMatch, effect: Effect, names: PortNames<'_>) -> Vec<(u16, 
     };
     let (pods, last) = match &names {
         PortNames::Peer(pods) => (*pods, 0),
-        PortNames::Subject(pod) => (std::slice::from_ref(pod), last),
+        PortNames::Subject(pod) => (std::slice::from_ref(*pod), last),
     };
     let numbers: BTreeSet<u16> = pods
         .iter()
-        .filter_map(|pod| pod.named_ports.get(name))
+        .filter_map(|names| names.get(name))
         .filter(|(_, protocol)| *protocol == port.protocol)
         .map(|(number, _)| *number)
         .collect();

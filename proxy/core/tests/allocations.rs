@@ -136,7 +136,7 @@ fn snapshot() -> Snapshot {
         named_ports: BTreeMap::new(),
     };
     let inputs = Inputs { endpoints: vec![endpoint], policies: vec![Arc::new(policy)], ..Inputs::default() };
-    resolve(None, &inputs, &mut Numbers::default(), 1).0
+    resolve(&inputs, &mut Numbers::default(), 1).0
 }
 
 /// Exchanges of one kind, after some that warm the worker up.

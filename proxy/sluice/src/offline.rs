@@ -78,7 +78,7 @@ pub(crate) fn explain(
     let config = node::read(config.unwrap_or(Path::new(node::NODE_FILE)))?;
     let places = if policies.is_empty() { &config.policies.directories } else { policies };
     let inputs = inputs(&config, in_force(places)?);
-    let (snapshot, diagnostics) = resolve(None, &inputs, &mut Numbers::default(), 0);
+    let (snapshot, diagnostics) = resolve(&inputs, &mut Numbers::default(), 0);
     for diagnostic in &diagnostics {
         warn("policy", diagnostic);
     }
@@ -134,6 +134,7 @@ fn inputs(config: &Config, policies: Vec<Arc<Policy>>) -> Inputs {
             allow_localhost: config.policies.allow_localhost,
         },
         endpoints: config.endpoints.iter().map(endpoint).collect(),
+        peers: Vec::new(),
         policies,
     }
 }

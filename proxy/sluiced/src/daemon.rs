@@ -28,6 +28,7 @@ use crate::state::State;
 use crate::upstream::Source;
 use anyhow::{Context as _, anyhow};
 use config_node::{Config, Mode, Problem};
+use policy_model::resolve::Resolver;
 use policy_watch::Watcher;
 use proxy_core::text::harmless;
 use redirect::Redirector;
@@ -195,6 +196,7 @@ impl Daemon {
             node_addresses,
             config: config.clone(),
             numbers,
+            resolver: Resolver::default(),
             revision,
             in_force: None,
             attempt: None,

@@ -289,15 +289,15 @@ pub(crate) fn not_enforced(config: &Config, snapshot: &Snapshot) -> Vec<Finding>
     if config.redirect.mode == Mode::Ebpf {
         return Vec::new();
     }
-    snapshot.endpoints().iter().flat_map(|endpoint| of_endpoint(config, endpoint)).collect()
+    snapshot.endpoints().iter().flat_map(|endpoint| of_endpoint(config, snapshot, endpoint)).collect()
 }
 
-fn of_endpoint(config: &Config, endpoint: &Endpoint) -> Vec<Finding> {
+fn of_endpoint(config: &Config, snapshot: &Snapshot, endpoint: &Endpoint) -> Vec<Finding> {
     let name = format!("{}/{}", endpoint.inputs.namespace, endpoint.inputs.name);
     let ports = listened(config, &name, &endpoint.inputs.name);
     let mut findings = Vec::new();
     if endpoint.ingress.enforced() {
-        let classes = endpoint.ingress.classes().filter(|class| !is_built_in(&class.verdict));
+        let classes = endpoint.ingress.classes(snapshot).filter(|class| !is_built_in(&class.verdict));
         let mut governed: BTreeSet<_> = classes.map(|class| (class.protocol, class.ports)).collect();
         if ports.is_empty() {
             // What no rule names is denied, and that is not enforced anywhere either.
@@ -411,7 +411,7 @@ listener:
         });
         let config = config_node::read("n.yaml", NODE).unwrap();
         let inputs = crate::settings::inputs(&config, &[], &policies.collect::<Vec<_>>());
-        let (snapshot, _) = policy_model::resolve(None, &inputs, &mut Numbers::default(), 1);
+        let (snapshot, _) = policy_model::resolve(&inputs, &mut Numbers::default(), 1);
         let found = not_enforced(&config, &snapshot);
         let said: Vec<&str> =
             found.iter().map(|finding| finding.message.split(", ").next().unwrap()).collect();

@@ -18,6 +18,7 @@ use crate::state::{State, StateError};
 use config_node::Config;
 use policy_model::identity::Numbers;
 use policy_model::parse::Diagnostic;
+use policy_model::resolve::Resolver;
 use policy_model::snapshot::Direction;
 use policy_model::{Inputs, Snapshot};
 use policy_watch::{PolicySet, Watcher};
@@ -48,6 +49,7 @@ pub(crate) struct Publisher {
     pub(crate) node_addresses: watch::Receiver<Vec<IpAddr>>,
     pub(crate) config: Config,
     pub(crate) numbers: Numbers,
+    pub(crate) resolver: Resolver,
     /// The last revision that was given to a change, in force or not.
     pub(crate) revision: u64,
     pub(crate) in_force: Option<Inputs>,
@@ -167,19 +169,20 @@ impl Publisher {
 
     /// The next revision, with its identities' numbers on disk.
     async fn resolve(&mut self, inputs: Inputs) -> Result<Attempt, PublishError> {
-        let (previous, state) = (self.shared.snapshot.load_full(), Arc::clone(&self.state));
-        let (before, revision) = (self.numbers.clone(), self.revision + 1);
+        let (state, before, revision) = (Arc::clone(&self.state), self.numbers.clone(), self.revision + 1);
+        // What it gave numbers to is forgotten where these are not on disk.
+        let mut resolver = std::mem::take(&mut self.resolver);
         let resolve = move || -> Result<_, StateError> {
             let mut numbers = before.clone();
-            let (snapshot, diagnostics) =
-                policy_model::resolve(Some(&previous), &inputs, &mut numbers, revision);
+            let (snapshot, diagnostics) = resolver.resolve(&inputs, &mut numbers, revision);
             if numbers != before {
                 state.save_numbers(&numbers)?;
             }
-            Ok((Attempt { inputs, snapshot: Arc::new(snapshot), diagnostics }, numbers))
+            Ok((Attempt { inputs, snapshot: Arc::new(snapshot), diagnostics }, numbers, resolver))
         };
-        let (attempt, numbers) = tokio::task::spawn_blocking(resolve).await??;
+        let (attempt, numbers, resolver) = tokio::task::spawn_blocking(resolve).await??;
         self.numbers = numbers;
+        self.resolver = resolver;
         self.revision = revision;
         Ok(attempt)
     }

@@ -95,6 +95,7 @@ pub(crate) fn inputs(config: &Config, node_addresses: &[IpAddr], policies: &[Arc
             allow_localhost: config.policies.allow_localhost,
         },
         endpoints: config.endpoints.iter().map(endpoint).collect(),
+        peers: Vec::new(),
         policies: policies.to_vec(),
     }
 }

@@ -48,7 +48,7 @@ const MAPPED_BITS: u32 = 96;
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut policies = Policies::default();
     Plan {
-        endpoints: snapshot.endpoints().iter().filter_map(|e| planned(e, &mut policies)).collect(),
+        endpoints: snapshot.endpoints().iter().filter_map(|e| planned(e, snapshot, &mut policies)).collect(),
         ipcache: snapshot
             .ipcache()
             .map(|(prefix, id)| ipcache_entry(prefix.address(), prefix.length(), id))
@@ -57,7 +57,11 @@ pub fn plan(snapshot: &Snapshot) -> Plan {
 }
 
 /// `None` where nothing is enforced in the kernel.
-fn planned(endpoint: &Arc<Endpoint>, policies: &mut Policies) -> Option<(Box<str>, PlannedEndpoint)> {
+fn planned(
+    endpoint: &Arc<Endpoint>,
+    snapshot: &Snapshot,
+    policies: &mut Policies,
+) -> Option<(Box<str>, PlannedEndpoint)> {
     let address_of =
         |wanted: fn(&IpAddr) -> bool| endpoint.inputs.addresses.iter().copied().find(wanted).map(address);
     let planned = PlannedEndpoint {
@@ -65,7 +69,7 @@ fn planned(endpoint: &Arc<Endpoint>, policies: &mut Policies) -> Option<(Box<str
         identity: endpoint.identity.id.0,
         v4: address_of(IpAddr::is_ipv4),
         v6: address_of(IpAddr::is_ipv6),
-        policy: policies.of(endpoint),
+        policy: policies.of(endpoint, snapshot),
     };
     Some((endpoint.inputs.interface.clone()?, planned))
 }
@@ -81,14 +85,14 @@ struct Made {
 }
 
 impl Policies {
-    fn of(&mut self, endpoint: &Endpoint) -> Arc<PolicyMap> {
+    fn of(&mut self, endpoint: &Endpoint, snapshot: &Snapshot) -> Arc<PolicyMap> {
         let same = |made: &&Made| {
             Arc::ptr_eq(&made.ingress, &endpoint.ingress) && Arc::ptr_eq(&made.egress, &endpoint.egress)
         };
         if let Some(made) = self.0.iter().find(same) {
             return Arc::clone(&made.map);
         }
-        let map = policy_map(endpoint);
+        let map = policy_map(endpoint, snapshot);
         // Equal though not the same object: still one map.
         let map =
             self.0.iter().find(|made| *made.map == map).map_or_else(|| Arc::new(map), |m| Arc::clone(&m.map));
@@ -101,16 +105,16 @@ impl Policies {
     }
 }
 
-fn policy_map(endpoint: &Endpoint) -> PolicyMap {
+fn policy_map(endpoint: &Endpoint, snapshot: &Snapshot) -> PolicyMap {
     let mut map = PolicyMap::new();
     for (direction, policy) in
         [(direction::INGRESS, &endpoint.ingress), (direction::EGRESS, &endpoint.egress)]
     {
         match policy.enforced() {
-            true => map.extend(policy.classes().flat_map(|class| class_entries(direction, class))),
+            true => map.extend(policy.classes(snapshot).flat_map(|class| class_entries(direction, class))),
             false => map.extend([unenforced(direction)]),
         }
-        map.extend(aspects(direction, policy));
+        map.extend(aspects(direction, policy, snapshot));
     }
     map.extend([unrestricted_aspects()]);
     minimal(&map)
@@ -123,13 +127,17 @@ fn unrestricted_aspects() -> ((u32, PolicyKey), u8) {
 }
 
 /// ... and with no for ports that are named, and for protocols of which only some ports are allowed.
-fn aspects(direction: u8, policy: &DirectionPolicy) -> impl Iterator<Item = ((u32, PolicyKey), u8)> {
+fn aspects(
+    direction: u8,
+    policy: &DirectionPolicy,
+    snapshot: &Snapshot,
+) -> impl Iterator<Item = ((u32, PolicyKey), u8)> {
     let named = policy
         .named_ports()
         .flat_map(move |(protocol, ports)| deny(aspect::UNNAMED | direction, IdentityId(0), protocol, ports));
     let all = (0, u16::MAX);
     named.chain(
-        partly_allowed(policy.classes()).into_iter().flat_map(move |(identity, protocol)| {
+        partly_allowed(policy.classes(snapshot)).into_iter().flat_map(move |(identity, protocol)| {
             deny(aspect::EVERY_PORT | direction, identity, protocol, all)
         }),
     )

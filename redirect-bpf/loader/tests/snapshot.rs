@@ -71,7 +71,7 @@ fn check_direction(snapshot: &Snapshot, map: &PolicyMap, direction: u8, policy: 
         for (protocol, port) in
             PROTOCOLS.iter().flat_map(|protocol| PORTS.iter().map(move |port| (protocol, port)))
         {
-            let expected = match policy.verdict(peer.id, *protocol, *port, 1) {
+            let expected = match policy.verdict(snapshot, peer.id, *protocol, *port) {
                 PortVerdict::Allow(_) => verdict::ALLOW,
                 PortVerdict::Deny(_) => verdict::DENY,
                 PortVerdict::Inspect(_) => verdict::REDIRECT,
@@ -110,7 +110,8 @@ fn check_aspects(snapshot: &Snapshot, map: &PolicyMap, direction: u8, policy: &D
             );
         }
         for peer in snapshot.identities() {
-            let allows = |port| matches!(policy.verdict(peer.id, *protocol, port, 1), PortVerdict::Allow(_));
+            let allows =
+                |port| matches!(policy.verdict(snapshot, peer.id, *protocol, port), PortVerdict::Allow(_));
             let says_so = [0, aspect::EVERY_PORT]
                 .iter()
                 .all(|aspect| lookup(map, &key(*aspect, peer.id.0, protocol, 0)) == verdict::ALLOW);
@@ -180,9 +181,10 @@ fn snapshot() -> Snapshot {
             endpoint("xwing", Some("lxc-xwing"), &["10.15.0.4"], "alliance", "xwing"),
             endpoint("elsewhere", None, &["10.15.0.5"], "alliance", "ywing"),
         ],
+        peers: Vec::new(),
         policies: policies.collect(),
     };
-    resolve(None, &inputs, &mut Numbers::default(), 1).0
+    resolve(&inputs, &mut Numbers::default(), 1).0
 }
 
 fn endpoint(

@@ -114,7 +114,7 @@ pub(crate) fn request<'a>(method: &'a str, target: &'a str) -> Request<'a> {
 }
 
 pub(crate) fn world(policies: Vec<Policy>) -> Snapshot {
-    let (snapshot, diagnostics) = resolve(None, &inputs(policies), &mut Numbers::default(), 7);
+    let (snapshot, diagnostics) = resolve(&inputs(policies), &mut Numbers::default(), 7);
     assert_eq!(diagnostics, []);
     snapshot
 }
@@ -132,6 +132,7 @@ pub(crate) fn inputs(policies: Vec<Policy>) -> Inputs {
             endpoint("tiefighter", 2, "org=empire class=tiefighter"),
             endpoint("xwing", 3, "org=alliance class=xwing"),
         ],
+        peers: Vec::new(),
         policies: policies.into_iter().map(Arc::new).collect(),
     }
 }

@@ -2,7 +2,7 @@
 //! question, and at addresses as they are.
 
 use super::*;
-use crate::inputs::NodeInputs;
+use crate::inputs::{EndpointInputs, NamedPorts, NodeInputs, PeerInputs};
 use crate::labels::LabelSet;
 use crate::selector::{Requirement, Selector, SelectorKey};
 use crate::snapshot::{Direction, Flow, PortRules, PortVerdict};
@@ -17,31 +17,62 @@ proptest! {
 
     #[test]
     fn same_as_looking_at_every_rule(inputs in any_inputs()) {
-        let (snapshot, _) = resolve(None, &inputs, &mut Numbers::default(), 1);
+        let (snapshot, _) = resolve(&inputs, &mut Numbers::default(), 1);
         compare(&snapshot, &inputs);
         disjoint(&snapshot);
     }
+}
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    /// Whatever came before.
     #[test]
-    fn a_previous_snapshot_changes_no_answer(before in any_inputs(), policies in vec(any_policy(), 0..2), keep in 0_usize..4) {
-        let mut numbers = Numbers::default();
-        let (previous, _) = resolve(None, &before, &mut numbers, 1);
-        let mut after = before.clone();
-        after.policies.truncate(keep);
-        after.policies.extend(policies.into_iter().map(Arc::new));
-        let (fresh, said) = resolve(None, &after, &mut numbers.clone(), 2);
-        let (shared, said_too) = resolve(Some(&previous), &after, &mut numbers, 2);
-        prop_assert_eq!(said, said_too);
-        compare(&shared, &after);
-        prop_assert_eq!(fresh.ipcache().collect::<Vec<_>>(), shared.ipcache().collect::<Vec<_>>());
-        let ids = |snapshot: &Snapshot| snapshot.endpoints().iter().map(|e| e.id).collect::<Vec<_>>();
-        prop_assert_eq!(ids(&fresh), ids(&shared));
-        let classes = |snapshot: &Snapshot| {
-            let policies = snapshot.endpoints().iter().flat_map(|e| [&e.ingress, &e.egress].map(Arc::clone));
-            policies.map(|p| p.classes().map(|c| (c.identity, c.protocol, c.ports)).collect()).collect::<Vec<Vec<_>>>()
-        };
-        prop_assert_eq!(classes(&fresh), classes(&shared));
+    fn a_past_changes_no_answer(all in vec((any_inputs(), 0..4_usize, 0..3_usize, any::<bool>()), 2..5)) {
+        let (mut resolver, mut numbers) = (Resolver::default(), Numbers::default());
+        let mut before = Inputs::default();
+        for (revision, (inputs, policies_kept, peers_kept, networks_kept)) in (1..).zip(all) {
+            let mut inputs = inputs;
+            // Some of the last ones', as the same objects.
+            let kept = before.policies.iter().take(policies_kept).map(Arc::clone);
+            inputs.policies = kept.chain(inputs.policies).collect();
+            let kept = before.peers.iter().take(peers_kept).map(Arc::clone);
+            inputs.peers = kept.chain(inputs.peers.into_iter().skip(peers_kept)).collect();
+            if networks_kept && revision > 1 {
+                inputs.node = before.node;
+            }
+            let (fresh, said) = resolve(&inputs, &mut numbers.clone(), revision);
+            let (grown, said_too) = resolver.resolve(&inputs, &mut numbers, revision);
+            prop_assert_eq!(said, said_too);
+            compare(&grown, &inputs);
+            same(&fresh, &grown);
+            before = inputs;
+        }
     }
+}
+
+/// All that the kernel is told.
+fn same(fresh: &Snapshot, grown: &Snapshot) {
+    assert_eq!(fresh.ipcache().collect::<Vec<_>>(), grown.ipcache().collect::<Vec<_>>());
+    let identities = |snapshot: &Snapshot| snapshot.identities().cloned().collect::<Vec<_>>();
+    assert_eq!(identities(fresh), identities(grown));
+    let endpoints = |snapshot: &Snapshot| {
+        let all = snapshot.endpoints().iter();
+        all.map(|e| (e.id, Arc::clone(&e.identity), named(&e.ingress), named(&e.egress))).collect::<Vec<_>>()
+    };
+    assert_eq!(endpoints(fresh), endpoints(grown));
+    let classes = |snapshot: &Snapshot| {
+        let policies = snapshot.endpoints().iter().flat_map(|e| [&e.ingress, &e.egress].map(Arc::clone));
+        let classes = |policy: Arc<DirectionPolicy>| {
+            policy.classes(snapshot).map(|c| (c.identity, c.protocol, c.ports)).collect::<Vec<_>>()
+        };
+        policies.map(classes).collect::<Vec<_>>()
+    };
+    assert_eq!(classes(fresh), classes(grown));
+}
+
+fn named(policy: &DirectionPolicy) -> Vec<(Protocol, (u16, u16))> {
+    policy.named_ports().collect()
 }
 
 const PORTS: &[u16] = &[0, 78, 79, 80, 81, 85, 90, 95, 100, 8080, 65535];
@@ -102,7 +133,7 @@ fn compare_reserved(snapshot: &Snapshot, inputs: &Inputs) {
         {
             for (id, protocol) in RESERVED.iter().flat_map(|id| PROTOCOLS.map(|protocol| (*id, protocol))) {
                 for port in &[0, 80, 8080] {
-                    let found = answer(&policy.verdict(id, protocol, *port, 1));
+                    let found = answer(&policy.verdict(snapshot, id, protocol, *port));
                     let who = Who::Reserved(id);
                     let expect = naive(inputs, direction, &endpoint.inputs, &who, protocol, *port);
                     assert_eq!(
@@ -120,7 +151,8 @@ fn compare_reserved(snapshot: &Snapshot, inputs: &Inputs) {
 fn disjoint(snapshot: &Snapshot) {
     for endpoint in snapshot.endpoints() {
         for policy in [&endpoint.ingress, &endpoint.egress] {
-            let classes: Vec<_> = policy.classes().map(|c| (c.identity, c.protocol, c.ports)).collect();
+            let classes: Vec<_> =
+                policy.classes(snapshot).map(|c| (c.identity, c.protocol, c.ports)).collect();
             let mut covered = BTreeMap::new();
             for (identity, protocol, (first, last)) in &classes {
                 assert!(first <= last);
@@ -171,9 +203,17 @@ fn answer(verdict: &PortVerdict) -> Answer {
 enum Who<'a> {
     Node,
     Outside(IpAddr),
-    Pod(&'a EndpointInputs),
+    Pod(Pod<'a>),
     Reserved(IdentityId),
     Unknown,
+}
+
+/// A pod is what its labels are: those of others that have the same ones count too.
+struct Pod<'a> {
+    labels: &'a LabelSet,
+    named_ports: Vec<&'a NamedPorts>,
+    /// None of them is of another node.
+    is_here: bool,
 }
 
 fn naive(
@@ -196,11 +236,11 @@ fn naive(
         return Answer::Allow;
     }
     let named = match (direction, peer) {
-        (Direction::Ingress, _) => Some(subject),
-        (Direction::Egress, Who::Pod(pod)) => Some(*pod),
-        (Direction::Egress, _) => None,
+        (Direction::Ingress, _) => vec![&subject.named_ports],
+        (Direction::Egress, Who::Pod(pod)) => pod.named_ports.clone(),
+        (Direction::Egress, _) => Vec::new(),
     };
-    let says = |entry: &Entry| words(entry, protocol, port, named, direction);
+    let says = |entry: &Entry| words(entry, protocol, port, &named, direction);
     let mut deny = sections.iter().flat_map(|section| &section.deny);
     if deny.any(|entry| peer.is_denied(&entry.peers) && !says(entry).is_empty()) {
         return Answer::Deny(DenyReason::DenyRule);
@@ -223,7 +263,7 @@ fn naive(
     let anything_goes = said.contains(&L7::None) || host_is_let_in || !(closes || labels_pending);
     if anything_goes {
         // The proxy sees what leaves an endpoint of the node, whether it is the subject or the peer.
-        let seen = direction == Direction::Egress || matches!(peer, Who::Pod(_));
+        let seen = direction == Direction::Egress || matches!(peer, Who::Pod(pod) if pod.is_here);
         return if seen && !read.is_empty() { Answer::Http(vec![true; PATHS.len()]) } else { Answer::Allow };
     }
     if !read.is_empty() {
@@ -242,23 +282,29 @@ fn words(
     entry: &Entry,
     protocol: Protocol,
     port: u16,
-    named: Option<&EndpointInputs>,
+    named: &[&NamedPorts],
     direction: Direction,
 ) -> Vec<L7> {
     let rules = match &entry.ports {
         Ports::All => return vec![L7::None],
         Ports::Of(rules) => rules,
     };
-    let number = |name: &str| named?.named_ports.get(name).filter(|(_, p)| *p == protocol).map(|(n, _)| *n);
+    let is_deny = entry.path.starts_with("deny");
+    let numbers = |name: &str| -> BTreeSet<u16> {
+        let numbers = named.iter().filter_map(|names| names.get(name));
+        let numbers: BTreeSet<u16> = numbers.filter(|(_, p)| *p == protocol).map(|(n, _)| *n).collect();
+        // Pods of one identity that disagree: none is allowed, all are denied.
+        if numbers.len() == 1 || is_deny { numbers } else { BTreeSet::new() }
+    };
     let covers = |written: &PortMatch| {
         written.protocol == protocol
             && match &written.port {
                 Port::Range(first, last) => (*first..=*last).contains(&port),
-                Port::Named(name) => number(name) == Some(port),
-                Port::NamedRange(name, last) => match (number(name), direction) {
-                    (Some(first), Direction::Ingress) => port == first || (port > first && port <= *last),
-                    (first, _) => first == Some(port),
-                },
+                Port::Named(name) => numbers(name).contains(&port),
+                Port::NamedRange(name, last) => numbers(name).into_iter().any(|first| match direction {
+                    Direction::Ingress => port == first || (port > first && port <= *last),
+                    Direction::Egress => port == first,
+                }),
             }
     };
     rules.iter().filter(|rule| rule.ports.iter().any(covers)).map(|rule| rule.l7.clone()).collect()
@@ -266,9 +312,13 @@ fn words(
 
 impl<'a> Who<'a> {
     fn at(inputs: &'a Inputs, address: IpAddr) -> Self {
-        match endpoint_at(inputs, address) {
-            Some(pod) => Self::Pod(pod),
+        let elsewhere = || inputs.peers.iter().find(|peer| peer.addresses.contains(&address));
+        let labels = endpoint_at(inputs, address).map(|pod| &pod.labels);
+        let is_free = !inputs.node.addresses.contains(&address);
+        match labels.or_else(|| elsewhere().filter(|_| is_free).map(|peer| &peer.labels)) {
+            Some(labels) => Self::Pod(Pod::of(inputs, labels)),
             None if inputs.node.addresses.contains(&address) => Self::Node,
+            None if inputs.node.pod_networks.is_empty() => Self::Unknown,
             None if inputs.node.pod_networks.iter().any(|p| p.contains(address)) => Self::Unknown,
             None => Self::Outside(address),
         }
@@ -328,6 +378,15 @@ impl<'a> Who<'a> {
     }
 }
 
+impl<'a> Pod<'a> {
+    fn of(inputs: &'a Inputs, labels: &'a LabelSet) -> Self {
+        let here = inputs.endpoints.iter().filter(|pod| pod.labels == *labels).map(|pod| &pod.named_ports);
+        let elsewhere = || inputs.peers.iter().filter(|pod| pod.labels == *labels);
+        let named_ports = here.chain(elsewhere().map(|pod| &pod.named_ports)).collect();
+        Self { labels, named_ports, is_here: elsewhere().next().is_none() }
+    }
+}
+
 fn endpoint_at(inputs: &Inputs, address: IpAddr) -> Option<&EndpointInputs> {
     inputs.endpoints.iter().find(|endpoint| endpoint.addresses.contains(&address))
 }
@@ -338,8 +397,11 @@ fn any_inputs() -> impl Strategy<Value = Inputs> {
     let web = || select(vec![None, Some(80), Some(8080)]);
     // The last one's labels are not known yet, or not all of them.
     let pending = select(vec!["k8s:x=2 k8s:y=2", "reserved:init", "k8s:x=1 reserved:init"]);
-    (vec(any_policy(), 0..4), [web(), web(), web(), web()], any::<bool>(), pending).prop_map(
-        |(policies, web, allow_localhost, pending)| {
+    let networks =
+        select(vec![&["10.0.0.0/24"][..], &["10.0.0.0/24"], &["10.0.0.0/8", "172.16.1.0/24"], &[]]);
+    let peers = vec((0..3_usize, web(), select(vec!["10.0.0.9", "172.16.0.1", "8.8.8.8"])), 0..3);
+    (vec(any_policy(), 0..4), [web(), web(), web(), web()], any::<bool>(), pending, peers, networks).prop_map(
+        |(policies, web, allow_localhost, pending, peers, networks)| {
             let labels = ["k8s:x=1 k8s:y=1", "k8s:x=1 k8s:y=2", "k8s:x=2 k8s:y=1", pending];
             let endpoints =
                 labels.into_iter().zip(web).zip(1..).map(|((labels, web), host)| EndpointInputs {
@@ -350,10 +412,21 @@ fn any_inputs() -> impl Strategy<Value = Inputs> {
                     labels: labels.split(' ').map(Label::parse).collect(),
                     named_ports: web.map(|port| ("web".into(), (port, Protocol::TCP))).into_iter().collect(),
                 });
+            let peers = peers.into_iter().zip(1..).map(|((nth, web, address), number)| {
+                let labels = ["k8s:x=1 k8s:y=1", "k8s:x=1 k8s:z=1", "k8s:y=2"][nth];
+                Arc::new(PeerInputs {
+                    name: format!("p{number}").into(),
+                    namespace: "default".into(),
+                    addresses: vec![address.parse().unwrap()],
+                    labels: labels.split(' ').map(Label::parse).collect(),
+                    named_ports: web.map(|port| ("web".into(), (port, Protocol::TCP))).into_iter().collect(),
+                })
+            });
             Inputs {
+                peers: peers.collect(),
                 node: NodeInputs {
                     name: "node".into(),
-                    pod_networks: vec!["10.0.0.0/24".parse().unwrap()],
+                    pod_networks: networks.iter().map(|network| network.parse().unwrap()).collect(),
                     addresses: vec!["192.168.0.1".parse().unwrap()],
                     allow_localhost,
                 },
@@ -374,7 +447,12 @@ fn any_policy() -> impl Strategy<Value = Policy> {
 
 fn any_section() -> impl Strategy<Value = Section> {
     let section = (proptest::bool::weighted(0.7), vec(any_entry(), 0..4), vec(any_entry(), 0..2));
-    let section = section.prop_map(|(default_deny, allow, deny)| Section { default_deny, allow, deny });
+    let denies = |entry: Entry| Entry { path: format!("deny.{}", entry.path).into(), ..entry };
+    let section = section.prop_map(move |(default_deny, allow, deny)| Section {
+        default_deny,
+        allow,
+        deny: deny.into_iter().map(denies).collect(),
+    });
     prop_oneof![1 => Just(Section::default()), 3 => section]
 }
 

@@ -1,5 +1,6 @@
 //! Ports that one rule inspects and another allows whatever is asked for.
 
+use super::Resolver;
 use super::fixture::*;
 use crate::explain::explain;
 use crate::identity::Numbers;
@@ -101,8 +102,9 @@ fn rules_of_a_kind_that_is_not_understood_are_lifted_without_inspection() {
 fn lifted_rules_survive_the_next_revision() {
     let specs = texts(&[INSPECTED, &allowed("{fromEndpoints: [{matchLabels: {class: xwing}}]}")]);
     let mut numbers = Numbers::default();
-    let (before, _) = resolve(None, &inputs(specs.clone()), &mut numbers, 1);
-    let (after, _) = resolve(Some(&before), &inputs(specs), &mut numbers, 2);
+    let mut resolver = Resolver::default();
+    let (before, _) = resolver.resolve(&inputs(specs.clone()), &mut numbers, 1);
+    let (after, _) = resolver.resolve(&inputs(specs), &mut numbers, 2);
     assert!(std::sync::Arc::ptr_eq(&before.endpoints()[0].ingress, &after.endpoints()[0].ingress));
     lifted(&after, XWING, "default/p1: spec.ingress[0]");
 }
@@ -120,7 +122,7 @@ fn a_range_from_a_named_port() {
             let _new = endpoint.named_ports.insert(name.into(), (number, crate::rule::Protocol::TCP));
         }
     }
-    let (snapshot, _) = resolve(None, &inputs, &mut Numbers::default(), 1);
+    let (snapshot, _) = resolve(&inputs, &mut Numbers::default(), 1);
     for (port, expect) in [
         (79, "deny ingress no_rule"),
         (80, "allow default/p0: spec.ingress[0].toPorts[0]"),

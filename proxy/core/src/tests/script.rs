@@ -253,9 +253,10 @@ fn resolved(policy: Policy) -> Snapshot {
             endpoint("tiefighter", "10.0.0.1", "empire"),
             endpoint("deathstar", "10.0.0.2", "empire"),
         ],
+        peers: Vec::new(),
         policies: object(policy).into_iter().map(Arc::new).collect(),
     };
-    let (snapshot, _) = resolve(None, &inputs, &mut Numbers::default(), policy.revision());
+    let (snapshot, _) = resolve(&inputs, &mut Numbers::default(), policy.revision());
     snapshot
 }
 

@@ -440,7 +440,7 @@ impl Node {
     }
 
     fn publish_inputs(&self, inputs: &Inputs, revision: u64) {
-        let (snapshot, _diagnostics) = policy_model::resolve(None, inputs, &mut Numbers::default(), revision);
+        let (snapshot, _diagnostics) = policy_model::resolve(inputs, &mut Numbers::default(), revision);
         self.shared.snapshot.store(Arc::new(snapshot));
         self.shared.notices.change(|notice| notice.revision = revision);
     }

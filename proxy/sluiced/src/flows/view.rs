@@ -87,9 +87,10 @@ mod tests {
                 allow_localhost: true,
             },
             endpoints: vec![endpoint("victim", "10.0.0.1"), endpoint("evil", "10.0.0.2")],
+            peers: Vec::new(),
             policies: Vec::new(),
         };
-        policy_model::resolve(None, &inputs, &mut Numbers::default(), 1).0
+        policy_model::resolve(&inputs, &mut Numbers::default(), 1).0
     }
 
     /// A packet that bears the victim's address: whom its record names.

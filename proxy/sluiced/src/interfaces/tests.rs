@@ -142,7 +142,7 @@ fn plan(spec: &PodSpec) -> Plan {
     );
     let config = config_node::read("n.yaml", &format!("{NODE}{endpoint}")).unwrap();
     let inputs = settings::inputs(&config, &[], &[]);
-    let (snapshot, _) = policy_model::resolve(None, &inputs, &mut Numbers::default(), 1);
+    let (snapshot, _) = policy_model::resolve(&inputs, &mut Numbers::default(), 1);
     redirect::plan::plan(&snapshot)
 }
 

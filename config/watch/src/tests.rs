@@ -494,6 +494,39 @@ fn a_new_file_crowds_out_none_that_was_accepted() {
     assert_eq!(place.start().policies(), ["a=2", "new=1"]);
 }
 
+/// Its last accepted text stands, says so, and is what a restart begins with.
+#[test]
+fn a_file_rewritten_over_its_budget_changes_nothing() {
+    let over = |label: &str| {
+        let path = |nth| format!("{{path: '/{nth:03}x?.*y.{{{}}}.*'}}", 120 + nth % 50);
+        let paths: Vec<String> = (0..200).map(path).collect();
+        let entry = format!(
+            "{{toPorts: [{{ports: [{{port: '80', protocol: TCP}}], rules: {{http: [{}]}}}}]}}",
+            paths.join(", ")
+        );
+        policy("a", label).replace("[{}]", &format!("[{entry}]"))
+    };
+    let place = Place::new();
+    place.put("a.yaml", &policy("a", "1"));
+    let mut watched = place.start();
+    place.put("a.yaml", &over("2"));
+    let is_refused = |set: &Arc<PolicySet>| {
+        let mut diagnostics = set.reports.iter().flat_map(|report| &report.diagnostics);
+        diagnostics.any(|diagnostic| diagnostic.message.contains("need more than"))
+    };
+    let set = watched.wait_until(is_refused);
+    let [report] = set.reports.as_slice() else { panic!("{:?}", set.reports) };
+    assert_eq!(report.instead, Instead::LastAccepted);
+    assert_eq!(watched.policies(), ["a=1"]);
+    drop(watched);
+    let mut watched = place.start();
+    assert_eq!(watched.policies(), ["a=1"]);
+    let _again = watched.wait_until(is_refused);
+    place.put("a.yaml", &policy("a", "3"));
+    let set = watched.wait_for(&["a=3"]);
+    assert!(set.reports.is_empty(), "{:?}", set.reports);
+}
+
 #[test]
 fn trails_name_every_link() {
     let place = Place::new();

@@ -18,6 +18,7 @@ use args::{Cli, Command, ConfigCommand, EndpointCommand, Global, IdentityCommand
 use clap::Parser;
 use client::Client;
 use output::{Answer, Out};
+use proxy_core::text::Complaints;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,7 +35,10 @@ fn main() -> ExitCode {
         // Whoever reads has seen enough: `sluice monitor | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            tell(&format!("{error:#}"));
+            match error.downcast_ref::<Complaints>() {
+                Some(complaints) => tell(&complaints.lines()),
+                None => tell(&[format!("{error:#}")]),
+            }
             ExitCode::from(2)
         }
     }
@@ -74,9 +78,9 @@ fn client(global: &Global) -> Result<Client> {
 }
 
 /// Says something on the standard error; if nobody listens there, there is nobody to tell.
-fn tell(message: &str) {
-    let message: Vec<String> = message.lines().map(output::harmless).collect();
-    let _result = writeln!(io::stderr(), "sluice: {}", message.join("\n"));
+fn tell(lines: &[String]) {
+    let lines: Vec<String> = lines.iter().map(|line| output::harmless(line)).collect();
+    let _result = writeln!(io::stderr(), "sluice: {}", lines.join("\n"));
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -2,7 +2,7 @@
 
 use crate::args::{Format, MonitorArgs};
 use crate::client::Client;
-use crate::output::{Answer, Out, harmless};
+use crate::output::{Answer, Out, harmless, yaml};
 use anyhow::{Context, Result};
 use proxy_core::api::{FlowParty, FlowView};
 
@@ -11,11 +11,10 @@ pub(crate) fn monitor(out: Out<'_>, client: &Client, format: Format, args: &Moni
         match format {
             // As they came: what a newer daemon adds is kept.
             Format::Json => {
-                out.write_all(line)?;
-                writeln!(out)?;
+                writeln!(out, "{}", harmless(&String::from_utf8_lossy(line)))?;
             }
             Format::Table => writeln!(out, "{}", words(&record(line)?))?,
-            Format::Yaml => write!(out, "---\n{}", serde_saphyr::to_string(&record(line)?)?)?,
+            Format::Yaml => write!(out, "---\n{}", yaml(&record(line)?)?)?,
         }
         Ok(out.flush()?)
     })?;

@@ -3,9 +3,10 @@
 use crate::args::Format;
 use crate::client::Client;
 use crate::output::{self, Answer, Out};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use config_node::{Config, Mode, Problem};
 use proxy_core::api::{Finding, Status};
+use proxy_core::text::Complaints;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -48,8 +49,8 @@ pub(crate) fn read(file: &Path) -> Result<Config> {
         format!("can't read the node file `{}`; name it with --config FILE", file.display())
     })?;
     config_node::read(&file.display().to_string(), &text).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
-        anyhow!("the node file is not valid:\n{}", lines.join("\n"))
+        let each = problems.iter().map(Problem::to_string).collect();
+        Complaints { what: "the node file is not valid".to_owned(), each }.into()
     })
 }
 

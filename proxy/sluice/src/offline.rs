@@ -13,6 +13,7 @@ use policy_model::parse::{Diagnostic, Judged, parse};
 use policy_model::rule::{Policy, Protocol};
 use policy_model::{Inputs, resolve};
 use proxy_core::api::ExplainRequest;
+use proxy_core::text::Complaints;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -92,8 +93,8 @@ fn in_force(places: &[PathBuf]) -> Result<Vec<Arc<Policy>>> {
         let parsed = match parse(&text) {
             Ok(parsed) => parsed,
             Err(diagnostics) => {
-                let lines: Vec<String> = diagnostics.iter().map(|d| complaint(&name, d)).collect();
-                bail!("a policy file does not parse:\n{}", lines.join("\n"));
+                let each = diagnostics.iter().map(|d| complaint(&name, d)).collect();
+                bail!(Complaints { what: "a policy file does not parse".to_owned(), each });
             }
         };
         for object in parsed.objects {
@@ -117,7 +118,7 @@ fn complaint(file: &str, diagnostic: &Diagnostic) -> String {
 }
 
 fn warn(file: &str, diagnostic: &Diagnostic) {
-    crate::tell(&complaint(file, diagnostic));
+    crate::tell(&[complaint(file, diagnostic)]);
 }
 
 fn inputs(config: &Config, policies: Vec<Arc<Policy>>) -> Inputs {

@@ -2,7 +2,9 @@
 
 use crate::args::Format;
 use anyhow::Result;
+use proxy_core::text::harmless_json;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::io::Write;
 
 /// Where answers go. A trait object, so that tests read what people read.
@@ -31,13 +33,23 @@ pub(crate) fn write<T: Serialize>(
     match format {
         Format::Json => json(out, value),
         Format::Table => table(out),
-        Format::Yaml => Ok(out.write_all(serde_saphyr::to_string(value)?.as_bytes())?),
+        Format::Yaml => Ok(out.write_all(yaml(value)?.as_bytes())?),
     }
 }
 
 pub(crate) fn json<T: Serialize>(out: Out<'_>, value: &T) -> Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    Ok(writeln!(out)?)
+    let text = serde_json::to_string_pretty(value)?;
+    Ok(writeln!(out, "{}", harmless_json(&text))?)
+}
+
+/// With a line feed at its end. What holds characters that a terminal obeys is written as JSON, which is YAML too and can escape
+/// them all.
+pub(crate) fn yaml<T: Serialize>(value: &T) -> Result<String> {
+    let text = serde_saphyr::to_string(value)?;
+    Ok(match harmless_json(&text) {
+        Cow::Borrowed(_) => text,
+        Cow::Owned(_) => format!("{}\n", harmless_json(&serde_json::to_string_pretty(value)?)),
+    })
 }
 
 /// Rows of cells in columns, each as wide as its widest cell and `padding` more, at least `width_min`. No trailing blanks.
@@ -90,6 +102,18 @@ mod tests {
         check(&[&["a", "b"]], "a    b\n");
         check(&[&["é", "b"], &["abcd", "c"]], "é      b\nabcd   c\n");
         check(&[], "");
+    }
+
+    #[test]
+    fn a_terminal_obeys_nothing_that_programs_read() {
+        let value = serde_json::json!({"name": "a\u{202e}b\u{9b}31m\nc"});
+        let mut out = Vec::new();
+        json(&mut out, &value).unwrap();
+        for text in [String::from_utf8(out).unwrap(), yaml(&value).unwrap()] {
+            assert!(!text.contains(['\u{202e}', '\u{9b}']), "{text:?}");
+            assert_eq!(serde_saphyr::from_str::<serde_json::Value>(&text).unwrap(), value);
+        }
+        assert_eq!(yaml(&serde_json::json!({"name": "plain"})).unwrap(), "name: plain\n");
     }
 
     #[test]

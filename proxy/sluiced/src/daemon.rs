@@ -30,7 +30,7 @@ use anyhow::{Context as _, anyhow};
 use config_node::{Config, Mode, Problem};
 use policy_model::resolve::Resolver;
 use policy_watch::Watcher;
-use proxy_core::text::harmless;
+use proxy_core::text::{Complaints, harmless};
 use redirect::Redirector;
 use std::io;
 use std::path::Path;
@@ -56,10 +56,13 @@ impl Failure {
             Self::Config(problems) => {
                 problems.iter().map(|problem| harmless(&problem.to_string()).into_owned()).collect()
             }
-            Self::Start(error) => {
-                let said = format!("sluiced: {error:#}");
-                said.lines().map(|line| harmless(line).into_owned()).collect()
-            }
+            Self::Start(error) => match error.downcast_ref::<Complaints>() {
+                Some(Complaints { what, each }) => {
+                    let what = format!("sluiced: {what}");
+                    Complaints { what, each: each.clone() }.lines()
+                }
+                None => vec![harmless(&format!("sluiced: {error:#}")).into_owned()],
+            },
         }
     }
 
@@ -333,19 +336,15 @@ fn watch_policies(
     };
     Watcher::start(settings).map_err(|error| match &error {
         StartError::Unparsable { file, diagnostics } => {
-            let lines = diagnostics.iter().map(|diagnostic| {
+            let each = diagnostics.iter().map(|diagnostic| {
                 let (file, line) = (file.display(), diagnostic.line);
-                let line = format!(
-                    "{file}:{line}: {}: {}; {}",
-                    diagnostic.field, diagnostic.message, diagnostic.fix
-                );
-                format!("\n{}", harmless(&line))
+                format!("{file}:{line}: {}: {}; {}", diagnostic.field, diagnostic.message, diagnostic.fix)
             });
-            anyhow!("{}{}", harmless(&error.to_string()), lines.collect::<String>())
+            Complaints { what: error.to_string(), each: each.collect() }.into()
         }
         // Said whole: as a link of a chain it would say its cause twice.
         StartError::Directory { .. } | StartError::State { .. } => {
-            anyhow!("{}", harmless(&error.to_string()))
+            anyhow!("{error}")
         }
     })
 }

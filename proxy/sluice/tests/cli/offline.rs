@@ -262,3 +262,27 @@ fn commands_that_do_not_exist_have_no_answer() {
     assert_eq!(sluice(&["polcy"]).status.code(), Some(2));
     assert_eq!(sluice(&["policy", "explain"]).status.code(), Some(2));
 }
+
+/// A name is part of a line, and never a line, whatever it is made of.
+#[test]
+fn names_given_as_arguments_forge_no_line() {
+    use std::os::unix::ffi::OsStringExt;
+    let hostile = "x\u{1b}[31m\nsluice: all is well\r\u{202e}\u{2028}\u{9b}";
+    let bytes = [hostile.as_bytes(), b"\xff.yaml"].concat();
+    let commands: [&[&str]; 5] = [
+        &["policy", "check"],
+        &["config", "check"],
+        &["status", "--config"],
+        &["status", "--socket"],
+        &["policy", "explain", "--from", "a", "--to", "b", "--port", "80", "--policies"],
+    ];
+    for command in commands {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        let output = run.args(command).arg(std::ffi::OsString::from_vec(bytes.clone())).output().unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {said}");
+        assert!(!said.lines().any(|line| line.starts_with("sluice: all is well")), "{command:?}: {said:?}");
+        assert!(!said.contains(['\u{1b}', '\r', '\u{202e}', '\u{2028}', '\u{9b}']), "{command:?}: {said:?}");
+    }
+}

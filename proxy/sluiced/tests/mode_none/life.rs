@@ -52,6 +52,17 @@ fn a_hostile_file_name_is_escaped_in_what_is_said_at_the_start() {
     assert!(exit.stderr.contains("a\\u001b[31m\\nsluiced: all is well.yaml"), "{}", exit.stderr);
 }
 
+#[test]
+fn so_is_the_name_of_a_node_file() {
+    let name = "/nowhere/a\u{1b}[31m\nsluiced: all is well";
+    let mut sluiced = std::process::Command::new(env!("CARGO_BIN_EXE_sluiced"));
+    let output = sluiced.args(["--config", name]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("a\\u001b[31m\\nsluiced: all is well"), "{said:?}");
+}
+
 /// A pipe that takes nothing more, and whoever could read it.
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();

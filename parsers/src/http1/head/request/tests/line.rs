@@ -1,6 +1,7 @@
 //! The request line, and the forms of its target.
 
 use super::{check, check_raw};
+use std::format;
 
 // The request line.
 
@@ -229,6 +230,17 @@ fn absolute_form_without_an_authority() {
 #[test]
 fn absolute_form_with_a_query_and_no_path() {
     check("GET http://x?a=/b HTTP/1.1|Host: x", "BadTarget");
+}
+
+/// Some backends take the first for `/a`, and the second for `//x`.
+#[test]
+fn a_scheme_with_too_few_or_too_many_slashes() {
+    for target in
+        ["http:/a", "http:a", "http:////x", "http://///x", "http:\\\\x/a", "http:", "http:/", "//x:80"]
+    {
+        let expect = if target == "//x:80" { "GET //x:80 [//x:80] x none keep" } else { "BadTarget" };
+        check(&format!("GET {target} HTTP/1.1|Host: x"), expect);
+    }
 }
 
 #[test]

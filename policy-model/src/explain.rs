@@ -23,8 +23,8 @@ pub struct Explanation {
     pub destination: Party,
     /// `L4` or `HTTP`: which layer decided.
     pub layer: String,
-    pub egress: Half,
-    pub ingress: Half,
+    pub egress: DirectionExplanation,
+    pub ingress: DirectionExplanation,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ pub struct Party {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Half {
+pub struct DirectionExplanation {
     /// `allowed`, `denied`, `inspected`, `not enforced`.
     pub verdict: String,
     /// The name of a [`crate::DenyReason`].
@@ -95,7 +95,7 @@ impl Question<'_> {
         }
     }
 
-    fn half(&self, direction: Direction) -> Half {
+    fn half(&self, direction: Direction) -> DirectionExplanation {
         let (address, verdict) = match direction {
             Direction::Egress => (self.flow.source, &self.connection.egress),
             Direction::Ingress => (self.flow.destination, &self.connection.ingress),
@@ -104,19 +104,19 @@ impl Question<'_> {
             Direction::Egress => endpoint.egress.enforced(),
             Direction::Ingress => endpoint.ingress.enforced(),
         });
-        let Some(endpoint) = endpoint else { return Half::new("not enforced", None) };
+        let Some(endpoint) = endpoint else { return DirectionExplanation::new("not enforced", None) };
         match verdict {
-            PortVerdict::Allow(rule) => Half::new("allowed", rule.as_ref()),
-            PortVerdict::Deny(denial) => Half {
+            PortVerdict::Allow(rule) => DirectionExplanation::new("allowed", rule.as_ref()),
+            PortVerdict::Deny(denial) => DirectionExplanation {
                 nearest: denial.rule.is_none().then(|| self.nearest(direction, endpoint)).flatten(),
-                ..Half::denied(denial.reason, denial.rule.as_ref())
+                ..DirectionExplanation::denied(denial.reason, denial.rule.as_ref())
             },
             PortVerdict::Inspect(rules) => self.judged(rules),
         }
     }
 
-    fn judged(&self, rules: &PortRules) -> Half {
-        let Some(readings) = self.readings else { return Half::new("inspected", None) };
+    fn judged(&self, rules: &PortRules) -> DirectionExplanation {
+        let Some(readings) = self.readings else { return DirectionExplanation::new("inspected", None) };
         let (mut allowed, effort) = (None, Effort::default());
         for reading in readings {
             match rules.judge(reading, &effort) {
@@ -126,11 +126,11 @@ impl Question<'_> {
                         PortRules::Http(rules) => nearest_request(rules, reading, &effort),
                         PortRules::Unjudgeable(_) => None,
                     };
-                    return Half { nearest, ..Half::denied(reason, rule) };
+                    return DirectionExplanation { nearest, ..DirectionExplanation::denied(reason, rule) };
                 }
             }
         }
-        Half::new("allowed", allowed)
+        DirectionExplanation::new("allowed", allowed)
     }
 
     /// Among the allow rules that select the endpoint, the one with the fewest conditions unmet.
@@ -166,7 +166,7 @@ impl Question<'_> {
     }
 }
 
-impl Half {
+impl DirectionExplanation {
     fn new(verdict: &str, rule: Option<&RuleRef>) -> Self {
         Self { verdict: verdict.to_owned(), reason: None, rule: rule.map(ToString::to_string), nearest: None }
     }

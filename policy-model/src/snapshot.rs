@@ -231,24 +231,31 @@ impl Connection {
     pub fn http(&self, request: &Request<'_>, efforts: &Efforts) -> (Direction, Verdict) {
         let egress = self.half(&self.egress, request, &efforts.egress);
         let (direction, rule) = match (egress, self.half(&self.ingress, request, &efforts.ingress)) {
-            (Half::Deny(denial), _) => return (Direction::Egress, Verdict::Deny(denial)),
-            (_, Half::Deny(denial)) => return (Direction::Ingress, Verdict::Deny(denial)),
-            (Half::Judged(rule), Half::Unseen(_)) => (Direction::Egress, Some(rule)),
-            (Half::Unseen(Some(rule)), Half::Unseen(None)) => (Direction::Egress, Some(rule)),
-            (_, Half::Judged(rule)) => (Direction::Ingress, Some(rule)),
-            (_, Half::Unseen(rule)) => (Direction::Ingress, rule),
+            (DirectionVerdict::Deny(denial), _) => return (Direction::Egress, Verdict::Deny(denial)),
+            (_, DirectionVerdict::Deny(denial)) => return (Direction::Ingress, Verdict::Deny(denial)),
+            (DirectionVerdict::Judged(rule), DirectionVerdict::Unseen(_)) => (Direction::Egress, Some(rule)),
+            (DirectionVerdict::Unseen(Some(rule)), DirectionVerdict::Unseen(None)) => {
+                (Direction::Egress, Some(rule))
+            }
+            (_, DirectionVerdict::Judged(rule)) => (Direction::Ingress, Some(rule)),
+            (_, DirectionVerdict::Unseen(rule)) => (Direction::Ingress, rule),
         };
         (direction, Verdict::Allow(Permit { revision: self.revision, rule: rule.cloned() }))
     }
 
-    fn half<'a>(&self, half: &'a PortVerdict, request: &Request<'_>, effort: &Effort) -> Half<'a> {
+    fn half<'a>(
+        &self,
+        half: &'a PortVerdict,
+        request: &Request<'_>,
+        effort: &Effort,
+    ) -> DirectionVerdict<'a> {
         match half {
-            PortVerdict::Allow(rule) => Half::Unseen(rule.as_ref()),
-            PortVerdict::Deny(denial) => Half::Deny(denial.clone()),
+            PortVerdict::Allow(rule) => DirectionVerdict::Unseen(rule.as_ref()),
+            PortVerdict::Deny(denial) => DirectionVerdict::Deny(denial.clone()),
             PortVerdict::Inspect(rules) => match rules.judge(request, effort) {
-                Ok(rule) => Half::Judged(rule),
+                Ok(rule) => DirectionVerdict::Judged(rule),
                 Err((reason, rule)) => {
-                    Half::Deny(Denial { reason, revision: self.revision, rule: rule.cloned() })
+                    DirectionVerdict::Deny(Denial { reason, revision: self.revision, rule: rule.cloned() })
                 }
             },
         }
@@ -263,7 +270,7 @@ pub struct Efforts {
 }
 
 /// One direction's word on one request.
-enum Half<'a> {
+enum DirectionVerdict<'a> {
     Deny(Denial),
     Judged(&'a RuleRef),
     Unseen(Option<&'a RuleRef>),

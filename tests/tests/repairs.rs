@@ -64,7 +64,7 @@ fn inspected_ports_live_on_when_rules_and_routes_are_removed() {
         daemon.wait_until(part, |daemon| says(daemon, part)).unwrap();
     }
     let log = daemon.log();
-    assert_eq!(log.matches("put back").count(), 4, "{log}");
+    assert_eq!(log.matches("restored after another program").count(), 4, "{log}");
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn an_interface_that_refuses_its_programs_holds_up_no_change() {
         // It was put back in between.
         drop(std::fs::remove_file(&pin));
     }
-    let part = "the interface `lxc-xwing` refuses its programs";
+    let part = "the programs can't be attached to `lxc-xwing`";
     daemon.wait_until(part, |daemon| says(daemon, part)).unwrap();
     let status = daemon.sluice_command().unwrap().arg("status").output().unwrap();
     assert_eq!(status.status.code(), Some(1), "{status:?}");

@@ -44,7 +44,7 @@ impl Changes {
             Message::Compiled(compiled) => self.compiled.push(*compiled),
             Message::Event(Ok(event)) => return self.event(&event),
             Message::Event(Err(error)) => {
-                tracing::warn!(%error, "events of policy files were lost, all are read again");
+                tracing::warn!(%error, "file events lost, rescanning all policies");
                 self.lost();
             }
             Message::Reload(done) => {

@@ -53,7 +53,7 @@ enum Outcome {
 
 /// What is known of a policy.
 #[derive(Debug)]
-pub(crate) enum Answer {
+pub(crate) enum Compilation {
     /// It takes longer, and is to be done.
     Compiling,
     /// Compiled, or refused.
@@ -81,7 +81,7 @@ impl Shop {
     }
 
     /// `room`: the bytes of automata that its namespace has left.
-    pub(crate) fn judge(&mut self, policy: &Policy, room: usize) -> Answer {
+    pub(crate) fn judge(&mut self, policy: &Policy, room: usize) -> Compilation {
         if let Some(known) = self.find(policy, room) {
             return known;
         }
@@ -93,30 +93,30 @@ impl Shop {
         if bytes > 0 && judged.compile_small(&mut self.patterns, bytes) {
             *spent = spent.saturating_add(needed(&judged));
             self.learn(policy.clone(), judged);
-            return self.find(policy, room).unwrap_or(Answer::Compiling);
+            return self.find(policy, room).unwrap_or(Compilation::Compiling);
         }
         *spent = spent.saturating_add(bytes);
         let wanted = self.wanted.entry(namespace).or_default();
         if !wanted.contains(policy) {
             wanted.push(policy.clone());
         }
-        Answer::Compiling
+        Compilation::Compiling
     }
 
     /// `None`: it is to be compiled, or again, since there is room for it by now.
-    fn find(&mut self, policy: &Policy, room: usize) -> Option<Answer> {
+    fn find(&mut self, policy: &Policy, room: usize) -> Option<Compilation> {
         let all = self.known.get_mut(&policy.name)?;
         let place = all.iter().position(|known| known.policy == *policy)?;
         let known = all.get_mut(place)?;
         known.round = self.round;
         match known.outcome.clone() {
-            Outcome::Judged(judged) if automaton_bytes(&judged) <= room => Some(Answer::Judged(judged)),
+            Outcome::Judged(judged) if automaton_bytes(&judged) <= room => Some(Compilation::Judged(judged)),
             Outcome::Judged(judged) => {
                 let bytes = automaton_bytes(&judged);
                 known.outcome = Outcome::TooBig(bytes);
-                Some(Answer::TooBig(bytes))
+                Some(Compilation::TooBig(bytes))
             }
-            Outcome::TooBig(bytes) if bytes > room => Some(Answer::TooBig(bytes)),
+            Outcome::TooBig(bytes) if bytes > room => Some(Compilation::TooBig(bytes)),
             Outcome::TooBig(_) => {
                 let _fits_now = all.swap_remove(place);
                 None
@@ -199,7 +199,7 @@ struct Shared {
 /// connections leave, but never in none.
 pub(crate) fn give_way() {
     if let Err(error) = rustix::process::nice(NICE) {
-        tracing::warn!(%error, "policies are read at the priority of connections");
+        tracing::warn!(%error, "can't lower the priority of policy compilation");
     }
 }
 

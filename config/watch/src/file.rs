@@ -461,7 +461,7 @@ fn replace_and_log(report: &mut Option<Report>, now: Option<Report>) -> bool {
     }
     if let Some(now) = &now {
         let problem = now.diagnostics.first().map(|diagnostic| diagnostic.message.as_str());
-        tracing::error!(directory = %now.file.display(), problem, "the state directory can't be used");
+        tracing::error!(directory = %now.file.display(), problem, "can't use the state directory");
     }
     *report = now;
     true

@@ -8,7 +8,7 @@
 //! INVARIANT: of two objects with one name the first by path is in force, whatever the order of changes was.
 
 use crate::bounds::{Bounds, Tenants};
-use crate::compile::{Answer, Namespace, Shop};
+use crate::compile::{Compilation, Namespace, Shop};
 use crate::{Instead, PolicySet, Report};
 use policy_model::parse::{Diagnostic, Judged, Object, Parsed, Severity, read};
 use policy_model::rule::{ObjectKind, ObjectName, Policy};
@@ -222,9 +222,9 @@ impl<'a> Merge<'a> {
         let namespace = &policy.name.namespace;
         let room = self.tenants.room(namespace)?;
         match self.shop.judge(policy, room) {
-            Answer::Compiling => Ok(None),
-            Answer::Judged(judged) => Ok(Some(judged)),
-            Answer::TooBig(bytes) => Err(self.tenants.too_big(namespace, bytes)),
+            Compilation::Compiling => Ok(None),
+            Compilation::Judged(judged) => Ok(Some(judged)),
+            Compilation::TooBig(bytes) => Err(self.tenants.too_big(namespace, bytes)),
         }
     }
 

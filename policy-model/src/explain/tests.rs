@@ -208,7 +208,10 @@ fn check_l4(specs: &[&str], source: &str, port: u16, reason: &str, rule: &str, f
     let explanation = explain(&parsed(specs), &flow(source, DEATHSTAR, port), None);
     assert!(!explanation.allowed);
     let nearest = Nearest { rule: rule.into(), failed: failed.into(), detail: detail.into() };
-    assert_eq!(explanation.ingress, Half { nearest: Some(nearest), ..half("denied", Some(reason), None) });
+    assert_eq!(
+        explanation.ingress,
+        DirectionExplanation { nearest: Some(nearest), ..half("denied", Some(reason), None) }
+    );
 }
 
 #[track_caller]
@@ -219,12 +222,12 @@ fn check_http(spec: &str, readings: &[Request<'_>], failed: &str, detail: &str) 
     let nearest = Nearest { rule: rule.into(), failed: failed.into(), detail: detail.into() };
     assert_eq!(
         explanation.ingress,
-        Half { nearest: Some(nearest), ..half("denied", Some("no_http_rule"), Some(rule)) }
+        DirectionExplanation { nearest: Some(nearest), ..half("denied", Some("no_http_rule"), Some(rule)) }
     );
 }
 
-fn half(verdict: &str, reason: Option<&str>, rule: Option<&str>) -> Half {
-    Half {
+fn half(verdict: &str, reason: Option<&str>, rule: Option<&str>) -> DirectionExplanation {
+    DirectionExplanation {
         verdict: verdict.into(),
         reason: reason.map(Into::into),
         rule: rule.map(Into::into),

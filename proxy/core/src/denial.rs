@@ -15,7 +15,7 @@ pub(crate) enum Then {
 
 /// A kind of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+enum ErrorReply {
     AccessDenied,
     BadRequest,
     HeadTooLarge,
@@ -30,15 +30,15 @@ enum Answer {
 /// The status of our answer; 0 where a flow that ends for this reason is reset, not answered.
 pub(crate) fn status(reason: Reason) -> u16 {
     answer(reason).map_or(0, |answer| match answer {
-        Answer::AccessDenied => 403,
-        Answer::BadRequest => 400,
-        Answer::HeadTooLarge => 431,
-        Answer::PathTooLong => 414,
-        Answer::RequestTimeout => 408,
-        Answer::NodeExhausted
-        | Answer::UpstreamRefused
-        | Answer::UpstreamTimeout
-        | Answer::UpstreamUnreachable => 503,
+        ErrorReply::AccessDenied => 403,
+        ErrorReply::BadRequest => 400,
+        ErrorReply::HeadTooLarge => 431,
+        ErrorReply::PathTooLong => 414,
+        ErrorReply::RequestTimeout => 408,
+        ErrorReply::NodeExhausted
+        | ErrorReply::UpstreamRefused
+        | ErrorReply::UpstreamTimeout
+        | ErrorReply::UpstreamUnreachable => 503,
     })
 }
 
@@ -46,17 +46,17 @@ pub(crate) fn status(reason: Reason) -> u16 {
 pub(crate) fn reply(reason: Reason, method: AnsweredMethod, then: Then) -> Option<Reply> {
     let answer = answer(reason)?;
     Some(match answer {
-        Answer::AccessDenied => Reply::Static(access_denied(method, then)),
-        Answer::BadRequest => named("400 Bad Request", "Bad request", reason, method),
-        Answer::HeadTooLarge => {
+        ErrorReply::AccessDenied => Reply::Static(access_denied(method, then)),
+        ErrorReply::BadRequest => named("400 Bad Request", "Bad request", reason, method),
+        ErrorReply::HeadTooLarge => {
             named("431 Request Header Fields Too Large", "Head too large", reason, method)
         }
-        Answer::PathTooLong => named("414 URI Too Long", "Path too long", reason, method),
-        Answer::RequestTimeout => named("408 Request Timeout", "Request timeout", reason, method),
-        Answer::NodeExhausted => unavailable("gateway out of resources", method),
-        Answer::UpstreamRefused => unavailable("upstream connection refused", method),
-        Answer::UpstreamTimeout => unavailable("upstream timed out", method),
-        Answer::UpstreamUnreachable => unavailable("upstream unreachable", method),
+        ErrorReply::PathTooLong => named("414 URI Too Long", "Path too long", reason, method),
+        ErrorReply::RequestTimeout => named("408 Request Timeout", "Request timeout", reason, method),
+        ErrorReply::NodeExhausted => unavailable("gateway out of resources", method),
+        ErrorReply::UpstreamRefused => unavailable("upstream connection refused", method),
+        ErrorReply::UpstreamTimeout => unavailable("upstream timed out", method),
+        ErrorReply::UpstreamUnreachable => unavailable("upstream unreachable", method),
     })
 }
 
@@ -103,7 +103,7 @@ fn closing(status: &str, body: &str, method: AnsweredMethod) -> Reply {
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn answer(reason: Reason) -> Option<Answer> {
+fn answer(reason: Reason) -> Option<ErrorReply> {
     Some(match reason {
         Reason::DenyRule
         | Reason::NoHttpRule
@@ -111,7 +111,7 @@ fn answer(reason: Reason) -> Option<Answer> {
         | Reason::TooCostly
         | Reason::Unjudgeable
         | Reason::UnknownPeer
-        | Reason::UpgradeRefused => Answer::AccessDenied,
+        | Reason::UpgradeRefused => ErrorReply::AccessDenied,
         Reason::AmbiguousFieldName
         | Reason::BadChunkEnd
         | Reason::BadChunkExtension
@@ -151,14 +151,14 @@ fn answer(reason: Reason) -> Option<Answer> {
         | Reason::TooManyReadings
         | Reason::TooManyTrailers
         | Reason::TrailerTooLarge
-        | Reason::TransferEncodingOn10 => Answer::BadRequest,
-        Reason::HeadTooLarge | Reason::TooManyFields => Answer::HeadTooLarge,
-        Reason::PathTooLong => Answer::PathTooLong,
-        Reason::HeadTimeout => Answer::RequestTimeout,
-        Reason::NodeExhausted => Answer::NodeExhausted,
-        Reason::UpstreamRefused => Answer::UpstreamRefused,
-        Reason::UpstreamTimeout => Answer::UpstreamTimeout,
-        Reason::UpstreamUnreachable => Answer::UpstreamUnreachable,
+        | Reason::TransferEncodingOn10 => ErrorReply::BadRequest,
+        Reason::HeadTooLarge | Reason::TooManyFields => ErrorReply::HeadTooLarge,
+        Reason::PathTooLong => ErrorReply::PathTooLong,
+        Reason::HeadTimeout => ErrorReply::RequestTimeout,
+        Reason::NodeExhausted => ErrorReply::NodeExhausted,
+        Reason::UpstreamRefused => ErrorReply::UpstreamRefused,
+        Reason::UpstreamTimeout => ErrorReply::UpstreamTimeout,
+        Reason::UpstreamUnreachable => ErrorReply::UpstreamUnreachable,
         Reason::BadStatusLine
         | Reason::BodyNotAllowed
         | Reason::ClientClosed

@@ -38,7 +38,7 @@ pub enum Dialled {
 /// Why the shell ends a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The task was dropped, or the daemon's drain ran out.
+    /// The task was dropped, or the daemon's drain timed out.
     Draining,
     /// A bug of ours: what the session knows may not be whole.
     Failed,

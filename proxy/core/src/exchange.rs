@@ -14,7 +14,7 @@ pub(crate) struct Exchange {
     /// Monotonic time of the complete head.
     pub(crate) started_ns: u64,
     pub(crate) method: AnsweredMethod,
-    pub(crate) answer: Answer,
+    pub(crate) answer: ResponseState,
     pub(crate) body: Sending,
 }
 
@@ -28,7 +28,7 @@ pub(crate) enum Sending {
 
 /// How far the response has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum ResponseState {
     Awaited,
     /// Its final head was forwarded.
     Begun,
@@ -124,7 +124,7 @@ mod tests {
             record: Box::new(record),
             started_ns,
             method: AnsweredMethod::Other,
-            answer: Answer::Awaited,
+            answer: ResponseState::Awaited,
             body: Sending::Certain,
         }
     }

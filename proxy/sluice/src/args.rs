@@ -62,7 +62,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  sluice endpoint list\n  sluice endpoint get deathstar-1"
     )]
     Endpoint(EndpointCommand),
-    /// Which number stands for which labels
+    /// Identities: their numbers and labels
     #[command(subcommand, after_help = "Example:\n  sluice identity list")]
     Identity(IdentityCommand),
     /// Writes the man page, or all of them
@@ -80,20 +80,20 @@ pub(crate) enum Command {
         after_help = "Examples:\n  sluice policy get\n  sluice policy check l7.yaml\n  sluice policy explain --from xwing --to deathstar-1 --port 80"
     )]
     Policy(PolicyCommand),
-    /// What is in force, and what is not enforced and why
+    /// The revision in force, and what is not enforced and why
     ///
     /// Exit status 1: something that policy asks for is not enforced as written.
     #[command(
         after_help = "Examples:\n  sluice status\n  sluice status --wait 10\n  sluice status -o json | jq .revision"
     )]
     Status {
-        /// A daemon that does not answer yet, one that starts, is asked again for this long
+        /// Keep retrying for this many seconds while the daemon starts
         #[arg(long, value_name = "SECONDS", default_value_t = 0)]
         wait: u16,
     },
-    /// Undoes everything that sluiced has set up in the kernel (`sluiced --uninstall`)
+    /// Remove everything that sluiced has set up in the kernel (`sluiced --uninstall`)
     ///
-    /// Until then it stays, and is enforced, whether or not sluiced runs. Refused while sluiced runs: end it first.
+    /// Until then it stays in force, whether or not sluiced runs. Refused while sluiced runs: stop it first.
     #[command(
         after_help = "Examples:\n  sluice uninstall\n  sluice uninstall --config /etc/sluice/node.toml"
     )]
@@ -102,7 +102,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {
-    /// Tells everything that is wrong with a node file: line, field and fix
+    /// Validate a node file: reports line, field and fix of every problem
     #[command(after_help = "Example:\n  sluice config check /etc/sluice/node.toml")]
     Check {
         /// The node file: YAML where its name ends in `.yaml` or `.yml`, TOML otherwise
@@ -136,7 +136,7 @@ pub(crate) enum IdentityCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// Whether policy files are understood: each object accepted, or refused with line, field and fix
+    /// Validate policy files: each object is accepted, or refused with line, field and fix
     #[command(
         after_help = "Examples:\n  sluice policy check l7.yaml\n  sluice policy check policies/\n  kubectl get cnp -A -o yaml | sluice policy check -"
     )]
@@ -147,7 +147,7 @@ pub(crate) enum PolicyCommand {
     },
     /// Why a connection or a request is allowed or denied: the deciding rule, or the nearest miss
     ///
-    /// Asks the daemon. With --config or --policies the answer is worked out here, by the same code, without a daemon:
+    /// Asks the daemon. With --config or --policies it is evaluated locally by the same code, without a daemon:
     /// endpoints from the node file, policies from its directories or from --policies.
     #[command(after_help = "\
 Examples:
@@ -162,10 +162,10 @@ Examples:
 
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
-    /// Who connects: an endpoint, an address, `world` or `host`
+    /// The source: an endpoint, an address, `world` or `host`
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) from: String,
-    /// Whom to
+    /// The destination: an endpoint, an address, `world` or `host`
     #[arg(long, value_name = "ENDPOINT")]
     pub(crate) to: String,
     /// The destination port; for ICMP any number, such as 0
@@ -186,12 +186,12 @@ pub(crate) struct ExplainArgs {
     /// A header field of it, `Name: value`; may be repeated
     #[arg(long = "header", value_name = "FIELD")]
     pub(crate) headers: Vec<String>,
-    /// Answers by these policies (files or directories) without the daemon
+    /// Evaluate these policies (files or directories) without the daemon
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub(crate) policies: Vec<PathBuf>,
 }
 
-/// Filters hold together; each may be given once.
+/// Filters are ANDed; each may be given once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -200,13 +200,13 @@ Examples:
   sluice monitor --from org=alliance -o json
   sluice monitor --follow=false --last 20")]
 pub(crate) struct MonitorArgs {
-    /// Goes on until interrupted; with `--follow=false` only what is kept is shown
+    /// Keep following new records until interrupted; `--follow=false` shows the kept records only
     #[arg(short, long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) follow: bool,
-    /// Begins with this many kept records [default: 0, or 100 with --follow=false]
+    /// Start with this many kept records [default: 0, or 100 with --follow=false]
     #[arg(long, value_name = "COUNT")]
     pub(crate) last: Option<usize>,
-    /// What became of it; several separated by commas
+    /// Verdicts, separated by commas
     #[arg(long, value_parser = ["denied", "dropped", "ended", "forwarded"], num_args = 1, value_delimiter = ',', ignore_case = true, action = clap::ArgAction::Set)]
     pub(crate) verdict: Vec<String>,
     /// An endpoint, an address or a label
@@ -215,19 +215,19 @@ pub(crate) struct MonitorArgs {
     /// An endpoint, an address or a label
     #[arg(long, value_name = "PARTY")]
     pub(crate) to: Option<String>,
-    /// What it is a record of; several separated by commas
+    /// Kinds of records, separated by commas
     #[arg(long = "type", value_name = "TYPE", value_parser = ["connection", "http-request", "l4"], num_args = 1, value_delimiter = ',', ignore_case = true, action = clap::ArgAction::Set)]
     pub(crate) kind: Vec<String>,
-    /// Why it was denied, dropped or ended, such as no_http_rule; several separated by commas
+    /// Reasons for a denial, drop or end, such as no_http_rule, separated by commas
     #[arg(long)]
     pub(crate) reason: Option<String>,
-    /// Whose policy was asked: that of the end that opens (egress), or of the other one
+    /// Whose policy decided: egress (of the opener) or ingress (of the destination)
     #[arg(long, value_parser = ["egress", "ingress"], ignore_case = true)]
     pub(crate) direction: Option<String>,
     /// Of the request
     #[arg(long)]
     pub(crate) method: Option<String>,
-    /// The beginning of the path
+    /// Prefix of the path
     #[arg(long)]
     pub(crate) path: Option<String>,
 }

@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::offline;
 use crate::output::{self, Answer, Out, harmless};
 use anyhow::Result;
-use policy_model::explain::{Explanation, Half, Party};
+use policy_model::explain::{DirectionExplanation, Explanation, Party};
 use proxy_core::api::{ExplainRequest, PolicyView};
 
 pub(crate) fn get(out: Out<'_>, client: &Client, format: Format) -> Result<Answer> {
@@ -72,7 +72,7 @@ fn name(party: &Party) -> String {
 }
 
 /// What one end's policy says, indented below the verdict.
-fn half(rows: &mut Vec<Vec<String>>, direction: &str, of: &Party, half: &Half) {
+fn half(rows: &mut Vec<Vec<String>>, direction: &str, of: &Party, half: &DirectionExplanation) {
     let meaning = match (half.verdict.as_str(), &half.reason, &of.endpoint) {
         (verdict, Some(reason), _) => format!("{verdict} ({reason})"),
         ("inspected", None, _) => "inspected: connections are allowed, and each request is judged".to_owned(),

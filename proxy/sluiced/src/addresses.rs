@@ -76,12 +76,12 @@ fn replace(known: &mut Vec<IpAddr>, read: Vec<IpAddr>) -> bool {
     if *known == read {
         return false;
     }
-    tracing::info!(addresses = read.len(), "the node's addresses have changed");
+    tracing::info!(addresses = read.len(), "node addresses changed");
     *known = read;
     true
 }
 
 fn report(error: &str, findings: &Findings) {
-    tracing::warn!(%error, "the node's addresses can't be followed");
+    tracing::warn!(%error, "can't follow the node's addresses");
     findings.set_addresses(Some(error.to_owned()));
 }

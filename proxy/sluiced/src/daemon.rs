@@ -14,7 +14,7 @@ use crate::collector;
 use crate::event_loop::{self, Setup};
 use crate::findings::Findings;
 use crate::flows;
-use crate::inbox::Phase;
+use crate::inbox::Lifecycle;
 use crate::interfaces;
 use crate::kernel::{self, Kernel};
 use crate::log;
@@ -231,7 +231,7 @@ impl Daemon {
 
     /// From the first connection to the last.
     async fn serve(self, node_file: &Path, mut signals: Signals) -> anyhow::Result<()> {
-        self.shared.enter(Phase::Running);
+        self.shared.enter(Lifecycle::Running);
         tracing::info!(
             mode = settings::mode_name(self.config.redirect.mode),
             socket = %self.config.api.socket.display(),
@@ -279,16 +279,16 @@ impl Daemon {
     async fn drain(self, mut signals: Signals) -> anyhow::Result<()> {
         let bound = Duration::from_millis(self.config.limits.drain_ms);
         tracing::info!(connections = self.shared.live.count(), "draining");
-        self.shared.enter(Phase::Draining);
+        self.shared.enter(Lifecycle::Draining);
         tokio::select! {
             () = self.shared.live.emptied() => {}
-            () = tokio::time::sleep(bound) => tracing::warn!("the drain ran out"),
-            () = signals.end() => tracing::warn!("told again to end"),
+            () = tokio::time::sleep(bound) => tracing::warn!("drain timed out"),
+            () = signals.end() => tracing::warn!("second signal"),
         }
         if self.shared.live.count() > 0 {
-            tracing::warn!(connections = self.shared.live.count(), "these are cut");
+            tracing::warn!(connections = self.shared.live.count(), "closing the remaining connections");
         }
-        self.shared.enter(Phase::Ending);
+        self.shared.enter(Lifecycle::Ending);
         for worker in self.workers {
             match worker.join() {
                 Ok(result) => result.context("a worker has failed")?,
@@ -301,7 +301,7 @@ impl Daemon {
         collector.await.context("the flow collector has failed")?;
         // Nobody answers there any more; where it can't be removed, the next start does it.
         drop(std::fs::remove_file(&self.config.api.socket));
-        tracing::info!("ended");
+        tracing::info!("stopped");
         Ok(())
     }
 }

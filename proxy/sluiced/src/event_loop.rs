@@ -12,7 +12,7 @@
 use crate::budget::Bounds;
 use crate::connections::Key;
 use crate::flows::Producer;
-use crate::inbox::{Inbox, Mail, Notice, Phase};
+use crate::inbox::{Inbox, Lifecycle, Mail, Notice};
 use crate::listener::{Listener, Target};
 use crate::metrics::Counters;
 use crate::pump::{Pump, Turn};
@@ -47,7 +47,7 @@ pub(crate) struct EventLoop {
     /// Until accepting begins.
     waiting: Vec<(TcpListener, Target)>,
     listeners: Vec<Listener>,
-    phase: Phase,
+    phase: Lifecycle,
 }
 
 /// Events that one wait takes.
@@ -55,7 +55,7 @@ const EVENTS_MAX: usize = 256;
 /// What turns may cost in all before the kernel is asked again: those of some 64 requests.
 const ROUND_COST_MAX: usize = 512;
 
-/// Starts a worker's thread. It ends when [`Phase::Ending`] is entered.
+/// Starts a worker's thread. It ends when [`Lifecycle::Ending`] is entered.
 pub(crate) fn spawn(index: usize, setup: Setup) -> io::Result<JoinHandle<io::Result<()>>> {
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || EventLoop::new(setup)?.run())
 }
@@ -74,12 +74,12 @@ impl EventLoop {
             pumps: Slab::new(),
             waiting: listeners,
             listeners: Vec::new(),
-            phase: Phase::Starting,
+            phase: Lifecycle::Starting,
         })
     }
 
     fn run(mut self) -> io::Result<()> {
-        while self.phase != Phase::Ending {
+        while self.phase != Lifecycle::Ending {
             let timeout = self.timeout();
             self.round(timeout)?;
         }
@@ -146,7 +146,7 @@ impl EventLoop {
         let Some(notice) = mail.notice else { return Ok(()) };
         self.worker.hot.limits = notice.limits;
         self.judge_again(&notice);
-        if notice.phase == Phase::Running {
+        if notice.phase == Lifecycle::Running {
             self.listen()?;
         } else {
             self.listeners.clear();
@@ -161,7 +161,7 @@ impl EventLoop {
         for (index, pump) in &mut self.pumps {
             let is_behind = pump.judged() < notice.revision;
             behind += usize::from(is_behind);
-            if is_behind || pump.judged() == 0 || notice.phase >= Phase::Draining {
+            if is_behind || pump.judged() == 0 || notice.phase >= Lifecycle::Draining {
                 self.worker.turns.wait(&mut pump.seat, Key(index));
             }
         }

@@ -96,8 +96,8 @@ impl Findings {
             severity: "error".into(),
             fix: "restart sluiced, and report its log: it is a bug".into(),
             ..of_machine(
-                "the thread that owns the kernel side has panicked: what was in force is enforced, and no change of \
-                 policy, address or interface gets into force any more"
+                "the thread that programs the kernel has panicked: the policy that was in force stays enforced, but no later \
+                 change of policy, addresses or interfaces is applied"
                     .into(),
             )
         };
@@ -117,21 +117,22 @@ impl Findings {
     /// `None`: changes of interfaces are heard of as they happen.
     pub(crate) fn set_links(&self, error: Option<String>) {
         let finding = |error| Finding {
-            fix: "nothing to do: interfaces are looked for every second, and hearing is tried again".into(),
-            ..of_machine(format!("an interface that appears waits up to a second for its programs: {error}"))
+            fix: "nothing to do: interfaces are polled every second, and the subscription is retried".into(),
+            ..of_machine(format!(
+                "netlink subscription lost, so a new interface waits up to a second for its programs: {error}"
+            ))
         };
         self.lock().links = error.map(finding).into_iter().collect();
     }
 
     /// `None`: the node's addresses are followed.
     pub(crate) fn set_addresses(&self, error: Option<String>) {
-        let finding = |error| {
-            Finding {
+        let finding = |error| Finding {
             field: "node.addresses".into(),
-            fix: "list the node's addresses in the node file, or remove the cause; it is tried again every second"
-                .into(),
+            fix:
+                "list the node's addresses in the node file, or remove the cause; it is retried every second"
+                    .into(),
             ..of_machine(format!("new addresses of this node are not known as `host`: {error}"))
-        }
         };
         self.lock().addresses = error.map(finding).into_iter().collect();
     }
@@ -147,14 +148,16 @@ impl Findings {
 
     /// `None`: what the sources say is in force.
     pub(crate) fn set_change(&self, error: Option<String>) {
-        let finding = |error| Finding {
+        let finding = |error| {
+            Finding {
             severity: "error".into(),
             subject: "policies".into(),
             line: 0,
             field: String::new(),
             message: format!("the last change is not in force: {error}"),
-            fix: "it is tried again every second; until then what was in force is, or the stricter of both"
+            fix: "it is retried every second; until then the previous policy is in force, or the stricter of the two"
                 .into(),
+        }
         };
         self.lock().change = error.map(finding).into_iter().collect();
     }
@@ -194,8 +197,8 @@ fn of_missing_interface(name: &str) -> Finding {
         subject: name.into(),
         line: 0,
         field: "endpoint.interface".into(),
-        message: format!("there is no interface `{name}` to enforce its endpoint's policy on"),
-        fix: "create it, or correct the node file; it is taken up when it appears".into(),
+        message: format!("interface `{name}` does not exist, so the policy of its endpoint is not enforced"),
+        fix: "create it, or correct the node file; its policy is enforced as soon as it appears".into(),
     }
 }
 
@@ -206,10 +209,10 @@ fn of_refusing_interface(name: &str, cause: &str) -> Finding {
         line: 0,
         field: "endpoint.interface".into(),
         message: format!(
-            "the interface `{name}` refuses its programs, so packets of its endpoint are dropped (`no_policy_map`): {cause}"
+            "the programs can't be attached to `{name}`, so packets of its endpoint are dropped (`no_policy_map`): {cause}"
         ),
         fix: format!(
-            "remove what is in the way (`tc filter show dev {name} ingress`, `bpftool net`); it is tried again every second"
+            "remove what blocks them (`tc filter show dev {name} ingress`, `bpftool net`); it is retried every second"
         ),
     }
 }
@@ -251,7 +254,7 @@ fn of_report(report: &Report) -> Vec<Finding> {
     };
     let instead = match report.instead {
         Instead::AsWritten => None,
-        Instead::ClosedForm => Some("its closed form, which grants nothing that can't be judged"),
+        Instead::ClosedForm => Some("its closed form, which allows nothing that can't be evaluated"),
         Instead::LastAccepted => Some("its last accepted text"),
         Instead::Nothing => Some("nothing"),
     };
@@ -316,7 +319,7 @@ fn of_endpoint(config: &Config, snapshot: &Snapshot, endpoint: &Endpoint) -> Vec
             subject: name,
             line: 0,
             field: "egress".into(),
-            message: "not enforced except towards listeners of this node: mode `none` sees nothing else"
+            message: "not enforced except towards listeners of this node: mode `none` sees no other traffic"
                 .into(),
             fix: "use `[redirect] mode = \"ebpf\"`".into(),
         });
@@ -352,7 +355,7 @@ fn not_enforced_finding(name: &str, ports: &str) -> Finding {
         subject: name.into(),
         line: 0,
         field: "ingress".into(),
-        message: format!("policy governs {ports}, not enforced here: no listener stands for it"),
+        message: format!("policy governs {ports}, not enforced here: it has no listener"),
         fix: "add a `[[listener]]` for it, or use `[redirect] mode = \"ebpf\"`".into(),
     }
 }
@@ -494,7 +497,7 @@ listener:
     fn egress_is_not() {
         check(
             "egress: [{toPorts: [{ports: [{port: '80', protocol: TCP}]}]}]",
-            &["not enforced except towards listeners of this node: mode `none` sees nothing else"],
+            &["not enforced except towards listeners of this node: mode `none` sees no other traffic"],
         );
     }
 }

@@ -28,11 +28,11 @@ pub(crate) struct Mail {
 pub(crate) struct Notice {
     pub(crate) revision: u64,
     pub(crate) limits: Limits,
-    pub(crate) phase: Phase,
+    pub(crate) phase: Lifecycle,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
+pub(crate) enum Lifecycle {
     /// Nothing is in force yet: nobody accepts.
     Starting,
     Running,

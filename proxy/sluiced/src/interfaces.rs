@@ -36,7 +36,7 @@ pub(crate) async fn follow(kernel: Kernel, findings: Arc<Findings>) {
         if let Deaf::Kernel(_ended) = error {
             return;
         }
-        tracing::warn!(%error, "interfaces that appear are found by polling only");
+        tracing::warn!(%error, "netlink subscription lost; polling for new interfaces every second");
         findings.set_links(Some(error.to_string()));
         tokio::time::sleep(REOPEN_AFTER).await;
     }

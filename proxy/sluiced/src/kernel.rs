@@ -78,7 +78,7 @@ impl Kernel {
             let run = AssertUnwindSafe(|| thread.run(&receiver));
             if catch_unwind(run).is_err() {
                 tracing::error!(
-                    "the thread that owns the kernel side has ended; what was in force is enforced"
+                    "the thread that programs the kernel has panicked; the policy that was in force stays enforced"
                 );
                 told.set_thread_ended();
                 // Its locks are held as long as the process lives: nobody takes the pins from under the connections.
@@ -211,16 +211,16 @@ impl Thread {
         self.look();
         self.findings.set_machine(self.redirector.warnings());
         if let Err(error) = self.redirector.sweep() {
-            tracing::warn!(%error, "expired flows could not be collected");
+            tracing::warn!(%error, "could not remove expired flows");
         }
         match self.redirector.counters() {
             Ok(counters) => self.metrics.set_kernel(counters),
-            Err(error) => tracing::warn!(%error, "the kernel's counters could not be read"),
+            Err(error) => tracing::warn!(%error, "could not read the kernel counters"),
         }
         match self.redirector.usage() {
             Ok(usage) => self.metrics.set_usage(usage),
             Err(error) => {
-                tracing::warn!(%error, "what each endpoint uses of the kernel's tables could not be read")
+                tracing::warn!(%error, "could not read the usage per endpoint")
             }
         }
     }

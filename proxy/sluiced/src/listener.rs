@@ -85,7 +85,7 @@ impl Listener {
                 Err(error) => {
                     worker.counters.events.accept_failed.add(1);
                     if !std::mem::replace(&mut self.failing, true) {
-                        tracing::warn!(%error, "connections can't be accepted");
+                        tracing::warn!(%error, "accept failed");
                     }
                     self.paused_until = now_ns + ACCEPT_PAUSE_NS;
                 }

@@ -104,7 +104,7 @@ fn write_all(mut to: impl Write, waiting: &Receiver<Entry>, lost: &AtomicU64) {
         }
         let lines = lost.swap(0, Ordering::Relaxed);
         if lines > 0 {
-            tracing::warn!(lines, "the log was not read fast enough: lines were lost");
+            tracing::warn!(lines, "log lines dropped: the log is not read fast enough");
         }
     }
 }

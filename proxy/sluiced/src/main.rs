@@ -14,8 +14,8 @@ Examples:
   sluiced --uninstall                         undo everything in the kernel
 
 Signals: SIGHUP reads the node file and the policies again; SIGTERM and SIGINT end it when
-its connections have ended, or after `[limits] drain_ms`; a second one ends it at once. What is
-enforced in the kernel stays.
+its connections have ended, or after `[limits] drain_ms`; a second signal ends it at once. Enforcement
+in the kernel stays.
 
 Exit status: 0 ended by a signal, 1 the node file is not valid, 2 could not start.";
 
@@ -29,7 +29,7 @@ struct Arguments {
     /// Write the man page of this program.
     #[arg(long, exclusive = true)]
     man: bool,
-    /// Undo the kernel side (programs, maps, routes, sysctls) and say what was undone.
+    /// Remove everything from the kernel (programs, maps, routes, sysctls) and print what was removed.
     #[arg(long)]
     uninstall: bool,
 }

@@ -237,7 +237,7 @@ impl Metrics {
         registry.register_collector(Box::new(Arc::clone(self)));
         registry.register(
             "policy_apply_seconds",
-            "From a settled change to the revision in force",
+            "Seconds from a settled change to its revision being in force",
             self.apply_seconds.clone(),
         );
         let mut text = String::new();
@@ -292,7 +292,7 @@ impl Metrics {
     }
 
     fn encode_lost(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Flow records that found no room, by who was too slow";
+        let help = "Flow records dropped, by the consumer that was too slow";
         let mut family = encoder.encode_descriptor("records_lost", help, None, MetricType::Counter)?;
         let workers = self.workers.iter().map(|worker| ("collector", &worker.records_lost));
         let mut totals: BTreeMap<_, u64> = BTreeMap::new();
@@ -311,9 +311,10 @@ impl Metrics {
 
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let requests = ("requests", "Inspected requests by verdict and reason");
+        let requests = ("requests", "Inspected requests, by verdict and reason");
         self.encode_outcomes(&mut encoder, requests, |worker| &worker.requests)?;
-        let connections = ("connections", "Connections that ended without a request, by verdict and reason");
+        let connections =
+            ("connections", "Connections that ended without a request of their own, by verdict and reason");
         self.encode_outcomes(&mut encoder, connections, |worker| &worker.connections)?;
 
         let accepted = self.sum(|worker| worker.accepted.value());
@@ -323,7 +324,7 @@ impl Collector for Metrics {
         family(
             &mut encoder,
             "bytes",
-            "Bytes forwarded, of ended flows",
+            "Bytes forwarded, counted when the flow ends",
             "towards",
             &[("server", up), ("client", down)],
         )?;
@@ -335,12 +336,12 @@ impl Collector for Metrics {
             let mut worker = worker.into_iter();
             sum.map(|(name, value)| (name, value + worker.next().map_or(0, |(_name, value)| value)))
         });
-        family(&mut encoder, "events", "Bounds of the shell that were met", "event", &events)?;
+        family(&mut encoder, "events", "Limits hit and other events of the proxy", "event", &events)?;
         let kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
         family(
             &mut encoder,
             "kernel",
-            "Counters of the kernel side: packets dropped by reason, events lost",
+            "Kernel counters: packets dropped by reason, events lost, repairs",
             "counter",
             &kernel,
         )?;
@@ -350,26 +351,21 @@ impl Collector for Metrics {
         counter(
             &mut encoder,
             "policy_apply_failures",
-            "Attempts to bring a change into force that failed",
+            "Failed attempts to apply a policy change",
             self.apply_failed.value(),
         )?;
         counter(
             &mut encoder,
             "policy_settle_late",
-            "Revisions reported before every worker had met them",
+            "Revisions reported before every live connection was re-evaluated",
             self.settle_late.value(),
         )?;
         let refused = wide(self.policies_refused.load(Ordering::Relaxed));
-        gauge(
-            &mut encoder,
-            "policies_refused",
-            "Files and objects that are not in force as written",
-            refused,
-        )?;
+        gauge(&mut encoder, "policies_refused", "Policy files and objects not in force as written", refused)?;
         let revision = self.revision.load(Ordering::Relaxed);
         gauge(&mut encoder, "revision", "The policy revision in force", revision)?;
         let live = wide(self.shared.live.count());
-        gauge(&mut encoder, "live_connections", "Connections that the proxy holds", live)
+        gauge(&mut encoder, "live_connections", "Connections currently held by the proxy", live)
     }
 }
 
@@ -380,22 +376,14 @@ const OPENERS: [(Opener, &str); 3] =
 type OfUsage = (&'static str, &'static str, fn(&Usage) -> u64);
 
 const USAGE: [OfUsage; 4] = [
-    (
-        "endpoint_flows",
-        "Uninspected flows that the kernel tracks within quotas, by who opened them",
-        |usage| usage.flows,
-    ),
-    (
-        "endpoint_inspected_flows",
-        "Inspected connections that the kernel tracks, by who opened them",
-        |usage| usage.inspected_flows,
-    ),
+    ("endpoint_flows", "Uninspected flows tracked within quotas, by opener", |usage| usage.flows),
+    ("endpoint_inspected_flows", "Inspected connections tracked, by opener", |usage| usage.inspected_flows),
     (
         "endpoint_flows_over_quota",
-        "Uninspected flows beyond their opener's quota: they may be evicted",
+        "Uninspected flows opened beyond the quota of their opener; these may be evicted",
         |usage| usage.flows_over_quota,
     ),
-    ("endpoint_events_lost", "Verdicts of the kernel that were not recorded, by who caused them", |usage| {
+    ("endpoint_events_lost", "Kernel events dropped by the rate limit of their sender", |usage| {
         usage.events_lost
     }),
 ];

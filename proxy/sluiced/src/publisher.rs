@@ -220,7 +220,7 @@ impl Publisher {
                 self.cutting = Some(snapshot);
             }
             Err(error) => {
-                tracing::warn!(%error, "connections that policy no longer allows could not be reset")
+                tracing::warn!(%error, "could not reset connections that policy no longer allows")
             }
         }
     }
@@ -247,7 +247,7 @@ impl Publisher {
         };
         if tokio::time::timeout(SETTLE_MAX, all).await.is_err() {
             self.metrics.settle_late.add(1);
-            tracing::warn!(revision, "some connections have not met the revision yet");
+            tracing::warn!(revision, "some connections have not been re-evaluated under the revision yet");
         }
     }
 

@@ -61,7 +61,7 @@ struct Connection {
     /// `None` until it is judged for the first time.
     session: Option<Session>,
     judged: u64,
-    phase: Phase,
+    phase: ConnectionState,
     client: Option<Transport>,
     server: Server,
     from_client: Half,
@@ -70,7 +70,7 @@ struct Connection {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum ConnectionState {
     Waiting,
     Live,
     /// The session asked for an abort; what was queued for the client behind a `Finish` is still sent.
@@ -148,7 +148,7 @@ impl Pump {
             ends: Some(Box::new(ends)),
             session: None,
             judged: 0,
-            phase: Phase::Waiting,
+            phase: ConnectionState::Waiting,
             client: Some(client),
             server: Server::NotDialled,
             from_client: Half::default(),
@@ -234,9 +234,9 @@ impl Connection {
     fn turn(&mut self, env: &mut Env<'_>) -> Turn {
         while env.cost < TURN_COST_MAX {
             let turn = match self.phase {
-                Phase::Waiting => self.open(env),
-                Phase::Live => self.live(env),
-                Phase::Aborted => self.abort(env),
+                ConnectionState::Waiting => self.open(env),
+                ConnectionState::Live => self.live(env),
+                ConnectionState::Aborted => self.abort(env),
             };
             if turn != Turn::Again {
                 return turn;
@@ -253,7 +253,7 @@ impl Connection {
         }
         let Some(ends) = &self.ends else { return Turn::Over };
         self.timer.set_own(NEVER);
-        self.phase = Phase::Live;
+        self.phase = ConnectionState::Live;
         self.judged = env.snapshot.revision();
         self.session = Some(Session::open(ends.client, ends.destination, &mut env.cx()));
         self.carry_out(env, 0);
@@ -288,13 +288,13 @@ impl Connection {
         busy |= self.flush(env, Side::Client);
         busy |= self.flush(env, Side::Server);
         for side in [Side::Client, Side::Server] {
-            if self.phase == Phase::Live {
+            if self.phase == ConnectionState::Live {
                 busy |= self.show_again(env, side);
                 busy |= self.read(env, side);
             }
         }
         // Hardly ever is there more to do behind a message that was moved on.
-        if self.phase != Phase::Live || (busy && self.has_more_to_do()) {
+        if self.phase != ConnectionState::Live || (busy && self.has_more_to_do()) {
             return Turn::Again;
         }
         if !self.from_client.paused {
@@ -329,7 +329,7 @@ impl Connection {
     fn look_at_unread(&mut self, env: &mut Env<'_>) -> bool {
         let mut found = false;
         for side in [Side::Client, Side::Server] {
-            if self.phase == Phase::Live
+            if self.phase == ConnectionState::Live
                 && self.is_unread(side)
                 && transport(&mut self.client, &mut self.server, side).is_some_and(Transport::is_gone)
             {
@@ -476,7 +476,7 @@ impl Connection {
         (self.half_mut(side).blocked, self.half_mut(side).paused) = (false, false);
         loop {
             done = self.pass_unseen(env, side, done, bytes);
-            if done == bytes.len() || self.phase != Phase::Live {
+            if done == bytes.len() || self.phase != ConnectionState::Live {
                 break;
             }
             if !self.wants(side) {

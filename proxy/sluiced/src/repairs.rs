@@ -22,7 +22,7 @@ impl Repairs {
     /// Takes what a look has found; each thing is logged once, faults when they begin and when they end.
     pub(crate) fn add(&mut self, look: Look, now: Instant) {
         for part in look.put_back {
-            tracing::warn!(part, "removed or changed by another program; put back");
+            tracing::warn!(part, "restored after another program removed or changed it");
             let (times, last) = self.put_back.entry(part).or_insert((0, now));
             (*times, *last) = (*times + 1, now);
         }
@@ -30,7 +30,7 @@ impl Repairs {
             tracing::warn!(fix = fault.fix, "{}", fault.message);
         }
         for fault in self.faults.iter().filter(|fault| !look.faults.contains(fault)) {
-            tracing::info!("no longer so: {}", fault.message);
+            tracing::info!("resolved: {}", fault.message);
         }
         self.faults = look.faults;
     }
@@ -46,7 +46,7 @@ fn of_part(part: &str, times: u64) -> Finding {
     let times = if times == 1 { "once".into() } else { format!("{times} times") };
     Finding {
         fix: "find the program that does it; this is reported for an hour after the last time".into(),
-        ..of_machine(format!("{part}: removed or changed by another program, {times}; put back"))
+        ..of_machine(format!("{part}: removed or changed by another program, {times}; restored"))
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
         repairs.add(put_back(), begin);
         assert_eq!(
             messages(&mut repairs, begin),
-            ["the IPv4 rule: removed or changed by another program, once; put back"]
+            ["the IPv4 rule: removed or changed by another program, once; restored"]
         );
         let again = begin + REPORTED_FOR / 2;
         repairs.add(put_back(), again);
@@ -86,7 +86,7 @@ mod tests {
         let almost = again + REPORTED_FOR - Duration::from_nanos(1);
         assert_eq!(
             messages(&mut repairs, almost),
-            ["the IPv4 rule: removed or changed by another program, 2 times; put back"]
+            ["the IPv4 rule: removed or changed by another program, 2 times; restored"]
         );
         assert_eq!(messages(&mut repairs, again + REPORTED_FOR), [""; 0]);
     }

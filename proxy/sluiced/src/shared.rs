@@ -2,7 +2,7 @@
 
 use crate::clock::Clock;
 use crate::flows::Flows;
-use crate::inbox::{Inbox, Notice, Phase};
+use crate::inbox::{Inbox, Lifecycle, Notice};
 use crate::live::Live;
 use crate::upstream::Source;
 use arc_swap::ArcSwap;
@@ -60,7 +60,7 @@ impl Notices {
 
 impl Shared {
     pub(crate) fn new(limits: Limits, bounds: Bounds, records_max: usize, source: Source) -> Self {
-        let notice = Notice { revision: 0, limits, phase: Phase::Starting };
+        let notice = Notice { revision: 0, limits, phase: Lifecycle::Starting };
         Self {
             clock: Clock::new(),
             snapshot: ArcSwap::default(),
@@ -88,8 +88,8 @@ impl Shared {
         self.notices.change(|_same| {});
     }
 
-    pub(crate) fn enter(&self, phase: Phase) {
-        self.draining.store(phase >= Phase::Draining, Ordering::SeqCst);
+    pub(crate) fn enter(&self, phase: Lifecycle) {
+        self.draining.store(phase >= Lifecycle::Draining, Ordering::SeqCst);
         self.notices.change(|notice| notice.phase = phase);
     }
 

@@ -111,7 +111,7 @@ impl Redirector {
         let obsolete = pins.other_schemas()?;
         let mut first_attached = FirstAttached::open(&pins)?;
         first_attached.retain(|ifindex| interfaces.name(ifindex).is_some())?;
-        tracing::info!(hook = ?hook, adopted = attached.len(), "kernel programs are in place");
+        tracing::info!(hook = ?hook, adopted = attached.len(), "kernel programs attached");
         Ok(Self {
             lock,
             _namespace_lock: namespace_lock,
@@ -384,7 +384,7 @@ impl Redirector {
             let ifindex = self.interfaces.index(interface);
             if ifindex == 0 {
                 if !self.missing.contains(interface) {
-                    tracing::warn!(%interface, "no such interface: nothing is enforced for its endpoint until it is there");
+                    tracing::warn!(%interface, "no such interface: its policy is enforced once the interface exists");
                 }
                 let _new = missing.insert(interface.clone());
                 let _over = self.refusing.remove(interface);
@@ -411,7 +411,7 @@ impl Redirector {
         if self.attached.get(interface) == Some(&ifindex)
             && let Err(error) = self.guard.remove(ifindex)
         {
-            tracing::warn!(%interface, %error, "the guard takes it for an interface with programs");
+            tracing::warn!(%interface, %error, "the guard still treats this interface as one with programs");
         }
         let _had_programs = self.attached.remove(interface);
         note_refusal(&mut self.refusing, interface, error);
@@ -482,7 +482,7 @@ impl Redirector {
             }
             // Deleted or made again meanwhile: no reason to fail the change of all others. The next sweep sees to it.
             Err(error) if self.interfaces.index(interface) != ifindex => {
-                tracing::warn!(%interface, %error, "the interface went away while programs were attached");
+                tracing::warn!(%interface, %error, "the interface disappeared while its programs were being attached");
                 Ok(())
             }
             Err(error) => Err(error),
@@ -528,7 +528,7 @@ impl Redirector {
 fn note_refusal(refusing: &mut BTreeMap<Box<str>, String>, interface: &str, error: &Error) {
     let cause = error.to_string();
     if refusing.get(interface) != Some(&cause) {
-        tracing::warn!(%interface, %error, "an interface refuses its programs: packets of its endpoint are dropped");
+        tracing::warn!(%interface, %error, "could not attach the programs: packets of this endpoint are dropped");
     }
     let _previous = refusing.insert(interface.into(), cause);
 }
@@ -540,7 +540,7 @@ fn interfaces_of<'a>(plans: impl IntoIterator<Item = &'a Plan>) -> BTreeSet<Box<
 /// What is in force does not hang on it: programs of another version that can't be removed only deny twice.
 fn remove_obsolete(pins: &Path) {
     if let Err(error) = uninstall::remove_schema(pins) {
-        tracing::warn!(pins = %pins.display(), %error, "what another version left can't be removed");
+        tracing::warn!(pins = %pins.display(), %error, "could not remove the pins of another version");
     }
 }
 

@@ -73,10 +73,10 @@ fn admit(
     onward: Pass,
     report: &mut Report,
 ) -> Decision {
-    match admit_answer(tables, frame, packet, report)? {
-        Answer::None => {}
-        Answer::Direct => return Ok(onward),
-        Answer::Proxied => return Ok(Pass::ToProxy),
+    match admit_reply(tables, frame, packet, report)? {
+        ReplyTo::None => {}
+        ReplyTo::Direct => return Ok(onward),
+        ReplyTo::Proxied => return Ok(Pass::ToProxy),
     }
     match policy::judge(tables, &packet.flow, ends, report) {
         Ok(Verdict::Allow) if redirect::stays_with_proxy(tables, packet) => redirect::keep(packet),
@@ -105,7 +105,7 @@ fn owns(endpoint: &Endpoint, packet: &Packet) -> bool {
 
 /// What a packet is to the flows that somebody else began: a reply, or an error about one.
 #[derive(Clone, Copy, Debug)]
-enum Answer {
+enum ReplyTo {
     None,
     Direct,
     /// To what the proxy sent in somebody's name.
@@ -113,32 +113,32 @@ enum Answer {
 }
 
 #[inline(always)]
-fn admit_answer(
+fn admit_reply(
     tables: &impl Tables,
     frame: &impl Bytes,
     packet: &Packet,
     report: &mut Report,
-) -> Result<Answer, Reason> {
+) -> Result<ReplyTo, Reason> {
     let mut quoted = Packet::EMPTY.flow;
     if icmp::quoted(frame, packet, &mut quoted) {
         return admit_error(tables, packet, &quoted, report);
     }
     let Some(opener) = packet.reply_to() else {
-        return Ok(Answer::None);
+        return Ok(ReplyTo::None);
     };
     if conntrack::admit_reply(tables, packet, &opener, report)? {
-        return Ok(Answer::Direct);
+        return Ok(ReplyTo::Direct);
     }
     if !packet.is_tcp() {
-        return Ok(Answer::None);
+        return Ok(ReplyTo::None);
     }
     match conntrack::find_of(tables, &opener, kind::PROXY_UPSTREAM) {
-        None => Ok(Answer::None),
-        Some(flow) if !conntrack::may_answer(flow, packet) => Ok(Answer::None),
+        None => Ok(ReplyTo::None),
+        Some(flow) if !conntrack::may_answer(flow, packet) => Ok(ReplyTo::None),
         Some(_) if packet.fragment != Fragment::Whole => Err(Reason::FragmentRedirected),
         Some(flow) => {
             conntrack::touch(tables, kind::PROXY_UPSTREAM, flow, packet, conntrack::Sender::Destination);
-            Ok(Answer::Proxied)
+            Ok(ReplyTo::Proxied)
         }
     }
 }
@@ -150,16 +150,16 @@ fn admit_error(
     packet: &Packet,
     quoted: &FlowKey,
     report: &mut Report,
-) -> Result<Answer, Reason> {
+) -> Result<ReplyTo, Reason> {
     if quoted.destination != packet.flow.source {
-        return Ok(Answer::None);
+        return Ok(ReplyTo::None);
     }
     if conntrack::admit_error(tables, quoted, report)? {
-        return Ok(Answer::Direct);
+        return Ok(ReplyTo::Direct);
     }
     let of_proxy = conntrack::find_of(tables, quoted, kind::PROXY_UPSTREAM).is_some()
         || conntrack::find_of(tables, &reversed(quoted), kind::PROXY_DOWNSTREAM).is_some();
-    Ok(if of_proxy { Answer::Proxied } else { Answer::None })
+    Ok(if of_proxy { ReplyTo::Proxied } else { ReplyTo::None })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Ends are mirrored as they come. What can't be answered any more is dropped, never forwarded: nothing of the client
 //! goes to a server that would not be judged to have answered it.
 
-use super::{Half, Http1, Kept, Phase, Requests, Response, Upstream};
+use super::{Http1, Input, Kept, Phase, Requests, Response, Upstream};
 use crate::cx::Cx;
 use crate::denial::Then;
 use crate::event::Side;
@@ -77,11 +77,11 @@ impl Http1 {
 
     /// The client will send no more.
     pub(super) fn client_ended(&mut self, link: &Link, cx: &mut Cx<'_>) {
-        let left = core::mem::replace(&mut self.client, Half::Ended);
+        let left = core::mem::replace(&mut self.client, Input::Ended);
         match core::mem::replace(&mut self.phase, Phase::Discard) {
             Phase::Closing { .. } => return self.over(link, cx),
             Phase::Over => return self.phase = Phase::Over,
-            Phase::Head(_) if left == Half::Ending(Kept::Part) => {
+            Phase::Head(_) if left == Input::Ending(Kept::Part) => {
                 self.requests = Requests::Seen;
                 let record = link.ended(Reason::ClientClosed, cx);
                 cx.record(record);
@@ -99,14 +99,14 @@ impl Http1 {
             Upstream::Connected => cx.finish(Side::Server),
             Upstream::None => cx.finish(Side::Client),
         }
-        if self.upstream == Upstream::None || self.server == Half::Ended {
+        if self.upstream == Upstream::None || self.server == Input::Ended {
             self.over(link, cx);
         }
     }
 
     /// The server will send no more: what it owes stays unanswered.
     pub(super) fn server_ended(&mut self, link: &Link, cx: &mut Cx<'_>) {
-        self.server = Half::Ended;
+        self.server = Input::Ended;
         if matches!(self.phase, Phase::Closing { .. } | Phase::Over) {
             return;
         }
@@ -129,7 +129,7 @@ impl Http1 {
             mark_ended(&mut exchange.record, Reason::ServerClosed);
         }
         cx.finish(Side::Client);
-        if self.client == Half::Ended {
+        if self.client == Input::Ended {
             self.over(link, cx);
         }
     }

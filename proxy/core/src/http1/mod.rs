@@ -49,8 +49,8 @@ pub(crate) struct Http1 {
     deadline_ns: u64,
     /// When the head that caused the dial was complete; 0 once its request is forwarded.
     dialled_for_ns: u64,
-    client: Half,
-    server: Half,
+    client: Input,
+    server: Input,
     upstream: Upstream,
     requests: Requests,
 }
@@ -107,7 +107,7 @@ enum Response {
 
 /// What one side sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Half {
+enum Input {
     /// More may come.
     Open(Kept),
     /// FIN was seen; bytes before it may be left.
@@ -126,7 +126,7 @@ enum Kept {
     Waiting,
 }
 
-impl Half {
+impl Input {
     fn keep(&mut self, now: Kept) {
         match self {
             Self::Open(kept) | Self::Ending(kept) => *kept = now,
@@ -200,8 +200,8 @@ impl Http1 {
             response: Response::Head(HeadScan::default()),
             deadline_ns: u64::MAX,
             dialled_for_ns: 0,
-            client: Half::Open(Kept::None),
-            server: Half::Open(Kept::None),
+            client: Input::Open(Kept::None),
+            server: Input::Open(Kept::None),
             upstream: Upstream::None,
             requests: Requests::None,
         }
@@ -227,7 +227,7 @@ impl Http1 {
             (End::Fin, _) => self.half(of).end(),
             // The last reply is under way: the client reads it whatever the server does.
             (End::Reset, Side::Server) if matches!(self.phase, Phase::Closing { .. }) => {
-                self.server = Half::Ended;
+                self.server = Input::Ended;
             }
             (End::Reset, _) => self.lose(Reason::of_reset(of), link, cx),
         }
@@ -283,7 +283,7 @@ impl Http1 {
         }
     }
 
-    fn half(&mut self, side: Side) -> &mut Half {
+    fn half(&mut self, side: Side) -> &mut Input {
         match side {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
@@ -321,7 +321,7 @@ impl Http1 {
             Side::Client => self.client,
             Side::Server => self.server,
         };
-        half != Half::Ended && self.reads(from)
+        half != Input::Ended && self.reads(from)
     }
 
     /// Whether this side's bytes would be looked at now.
@@ -344,7 +344,7 @@ impl Http1 {
     /// Between requests: nobody waits for anything.
     pub(crate) fn is_at_rest(&self) -> bool {
         matches!(self.phase, Phase::Head(_))
-            && self.client == Half::Open(Kept::None)
+            && self.client == Input::Open(Kept::None)
             && self.exchanges.is_empty()
     }
 

@@ -1,6 +1,6 @@
 //! Requests that are not forwarded: our reply in its turn, and what becomes of the connection behind it.
 
-use super::{Half, Http1, Phase, Refusal, Requests, Rest, Upstream};
+use super::{Http1, Input, Phase, Refusal, Requests, Rest, Upstream};
 use crate::cx::Cx;
 use crate::denial::{self, Then};
 use crate::event::Side;
@@ -86,10 +86,10 @@ impl Http1 {
     /// Nothing more goes to either side; what the client has under way is read so that the reply survives.
     pub(super) fn close(&mut self, link: &Link, cx: &mut Cx<'_>) {
         cx.finish(Side::Client);
-        if self.upstream == Upstream::Connected && self.client != Half::Ended {
+        if self.upstream == Upstream::Connected && self.client != Input::Ended {
             cx.finish(Side::Server);
         }
-        if self.client == Half::Ended {
+        if self.client == Input::Ended {
             self.over(link, cx);
             return;
         }

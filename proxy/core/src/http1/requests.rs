@@ -2,11 +2,11 @@
 
 use super::ends::{mark_ended, record_ended};
 use super::judge::{Judged, judge};
-use super::{Half, Http1, Phase, Requests, Rest, Upstream};
+use super::{Http1, Input, Phase, Requests, Rest, Upstream};
 use crate::cx::Cx;
 use crate::denial::Then;
 use crate::event::Side;
-use crate::exchange::{Answer, Exchange, Sending};
+use crate::exchange::{Exchange, ResponseState, Sending};
 use crate::limits::Queries;
 use crate::link::Link;
 use crate::reason::Reason;
@@ -152,7 +152,7 @@ impl Http1 {
             record,
             started_ns: self.head_complete_ns(cx),
             method: method(&head.request),
-            answer: Answer::Awaited,
+            answer: ResponseState::Awaited,
             body: if head.request.expects_continue { Sending::Awaits100 } else { Sending::Certain },
         };
         if self.upstream == Upstream::None {
@@ -211,12 +211,12 @@ impl Http1 {
 
     /// The newest request is forwarded, to its end or as far as it came. Its response may be complete already.
     pub(super) fn upload_ended(&mut self, cut: Option<Reason>, cx: &mut Cx<'_>) {
-        let over = self.server == Half::Ended;
+        let over = self.server == Input::Ended;
         let Some(exchange) = self.exchanges.newest() else { return };
         if let Some(reason) = cut {
             mark_ended(&mut exchange.record, reason);
         }
-        if (over || exchange.answer == Answer::Complete)
+        if (over || exchange.answer == ResponseState::Complete)
             && let Some(exchange) = self.exchanges.pop_newest(&mut cx.scratch.queues)
         {
             cx.record(exchange.record);
@@ -226,10 +226,10 @@ impl Http1 {
     /// The server has the start of a request whose rest can't be forwarded. It will not take that for a whole one,
     /// because it is told the end of the connection instead of the end of the body.
     fn broken_upload(&mut self, reason: Reason, link: &Link, cx: &mut Cx<'_>) {
-        let over = self.server == Half::Ended;
+        let over = self.server == Input::Ended;
         self.leave_body(Phase::Discard, cx);
         let Some(exchange) = self.exchanges.pop_newest(&mut cx.scratch.queues) else { return };
-        if over || exchange.answer != Answer::Awaited {
+        if over || exchange.answer != ResponseState::Awaited {
             record_ended(exchange.record, reason, cx);
             let _ = self.end_requests(reason, cx);
             self.reset(cx);

@@ -4,11 +4,11 @@
 //! request, so whatever can't be matched or framed ends both sides.
 
 use super::requests::{length, splice};
-use super::{Half, Http1, Phase, Response};
+use super::{Http1, Input, Phase, Response};
 use crate::cx::Cx;
 use crate::denial::Then;
 use crate::event::Side;
-use crate::exchange::{Answer, Sending};
+use crate::exchange::{ResponseState, Sending};
 use crate::link::Link;
 use crate::reason::Reason;
 use crate::step;
@@ -46,7 +46,8 @@ impl Http1 {
         link: &Link,
         cx: &mut Cx<'_>,
     ) -> Option<usize> {
-        let Some(exchange) = self.exchanges.oldest().filter(|oldest| oldest.answer != Answer::Complete)
+        let Some(exchange) =
+            self.exchanges.oldest().filter(|oldest| oldest.answer != ResponseState::Complete)
         else {
             self.abort(Reason::UnexpectedResponse, link, cx);
             return None;
@@ -69,7 +70,7 @@ impl Http1 {
             exchange.body = Sending::Certain;
         }
         if !message.is_interim() {
-            exchange.answer = Answer::Begun;
+            exchange.answer = ResponseState::Begun;
             exchange.record.http.get_or_insert_default().status = message.status;
             let then = if message.persistent { Then::Keep } else { Then::Close };
             let body = Body::of_response(message.body);
@@ -112,7 +113,7 @@ impl Http1 {
         let uploading = matches!(self.phase, Phase::Body(..)) && self.exchanges.len() == 1;
         let Some(exchange) = self.exchanges.oldest() else { return };
         exchange.record.latency_ns = cx.now.mono_ns.saturating_sub(exchange.started_ns);
-        exchange.answer = Answer::Complete;
+        exchange.answer = ResponseState::Complete;
         let doubtful = uploading && exchange.body == Sending::Awaits100;
         if (doubtful || !uploading)
             && let Some(exchange) = self.exchanges.pop_oldest(&mut cx.scratch.queues)
@@ -130,7 +131,7 @@ impl Http1 {
         } else if matches!(self.phase, Phase::Full) {
             self.phase = Phase::next_head();
         }
-        if self.server != Half::Ended {
+        if self.server != Input::Ended {
             self.reply_in_turn(link, cx);
         }
     }

@@ -428,7 +428,7 @@ impl Node {
         })
         .unwrap();
         let mut node = Self { shared, counters, handoff, settled, event_loop };
-        node.shared.enter(Phase::Running);
+        node.shared.enter(Lifecycle::Running);
         node.shared.announce(1);
         node.store(1);
         node

@@ -1,7 +1,7 @@
 //! Carries out what the session asked for.
 
 use super::half::{Broken, Finish};
-use super::{BYTES_A_COST, Connection, Ends, Env, Phase, Server, transport};
+use super::{BYTES_A_COST, Connection, ConnectionState, Ends, Env, Server, transport};
 use crate::transport::Transport;
 use crate::upstream;
 use crate::worker::{self, Outgoing, Piece, Worker};
@@ -22,7 +22,7 @@ impl Connection {
         let mut steps = std::mem::take(&mut env.worker.hot.steps);
         env.cost += steps.len();
         for step in steps.drain(..) {
-            if self.phase == Phase::Aborted && !matches!(step, Step::Record(_)) {
+            if self.phase == ConnectionState::Aborted && !matches!(step, Step::Record(_)) {
                 continue;
             }
             match step {
@@ -38,7 +38,7 @@ impl Connection {
                 }
                 Step::Record(record) => env.worker.record(record),
                 Step::Reset => {
-                    self.phase = Phase::Aborted;
+                    self.phase = ConnectionState::Aborted;
                     self.timer.clear();
                 }
                 Step::Send { to, bytes } => env.worker.hot.outgoing(to).own(bytes),
@@ -131,8 +131,8 @@ impl Connection {
             Side::Server => (&mut self.from_client, &self.from_server),
         };
         let closes = match self.phase {
-            Phase::Aborted => true,
-            Phase::Live | Phase::Waiting => {
+            ConnectionState::Aborted => true,
+            ConnectionState::Live | ConnectionState::Waiting => {
                 other.is_drained() && self.session.as_ref().is_none_or(Session::is_over)
             }
         };
@@ -190,7 +190,7 @@ impl Connection {
             Side::Server => !self.half(to).ended && !self.wants(to),
         };
         let over = self.session.as_ref().is_none_or(Session::is_over);
-        let dead = broken && unread && !over && self.phase == Phase::Live;
+        let dead = broken && unread && !over && self.phase == ConnectionState::Live;
         if dead {
             self.ended(env, to, End::Reset);
         }

@@ -10,12 +10,12 @@ impl Pump {
         let (snapshot, now) = (worker.shared.snapshot.load(), worker.shared.clock.now());
         let session = Session::open_line(ends.client, ends.destination, &mut worker.hot.cx(&snapshot, now));
         self.connection.session = Some(session);
-        self.connection.phase = Phase::Live;
+        self.connection.phase = ConnectionState::Live;
     }
 
     /// The session has asked for an abort behind so many bytes and a FIN for the client.
     pub(crate) fn abort_behind(&mut self, bytes: usize) {
-        self.connection.phase = Phase::Aborted;
+        self.connection.phase = ConnectionState::Aborted;
         self.connection.from_server.push(&vec![0; bytes], Vec::new);
         self.connection.from_server.finish = Finish::Wanted;
     }
@@ -34,7 +34,7 @@ fn connection() -> Connection {
         ends: None,
         session: None,
         judged: 0,
-        phase: Phase::Live,
+        phase: ConnectionState::Live,
         client: None,
         server: Server::NotDialled,
         from_client: Half::default(),

@@ -3,7 +3,7 @@
 //! INVARIANT: one table answers here and is what the kernel's copy is planned from.
 
 use crate::cidr::Prefix;
-use crate::identity::Identity;
+use crate::identity::{Identity, Party};
 use core::net::IpAddr;
 use imbl::OrdMap;
 use std::sync::Arc;
@@ -11,9 +11,16 @@ use std::sync::Arc;
 /// Who stands behind a prefix.
 #[derive(Clone, Debug)]
 pub(crate) struct Owner {
-    pub(crate) identity: Arc<Identity>,
+    pub(crate) party: Arc<Party>,
     /// Index into the snapshot's endpoints.
     pub(crate) endpoint: Option<usize>,
+}
+
+impl Owner {
+    /// No pod that is known.
+    pub(crate) fn nameless(identity: &Arc<Identity>) -> Self {
+        Self { party: Arc::new(Party::nameless(Arc::clone(identity))), endpoint: None }
+    }
 }
 
 /// Cheap to clone: clones share what does not differ.
@@ -185,7 +192,7 @@ mod tests {
 
     fn owner(id: u32) -> Owner {
         let identity = Identity { id: IdentityId(id), labels: LabelSet::default() };
-        Owner { identity: Arc::new(identity), endpoint: None }
+        Owner::nameless(&Arc::new(identity))
     }
 
     fn answer(table: &AddressTable, address: &str) -> Option<usize> {

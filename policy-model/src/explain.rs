@@ -67,8 +67,8 @@ pub fn explain(snapshot: &Snapshot, flow: &Flow, request: Option<&[Request<'_>]>
     Explanation {
         allowed: [&egress, &ingress].iter().all(|half| half.verdict != DENIED),
         revision: snapshot.revision(),
-        source: asked.party(flow.source, &connection.source),
-        destination: asked.party(flow.destination, &connection.destination),
+        source: asked.party(flow.source, &connection.source.identity),
+        destination: asked.party(flow.destination, &connection.destination.identity),
         layer: if inspects { "HTTP" } else { "L4" }.to_owned(),
         egress,
         ingress,
@@ -136,8 +136,8 @@ impl Question<'_> {
     /// Among the allow rules that select the endpoint, the one with the fewest conditions unmet.
     fn nearest(&self, direction: Direction, endpoint: &Endpoint) -> Option<Nearest> {
         let peer = match direction {
-            Direction::Egress => &self.connection.destination,
-            Direction::Ingress => &self.connection.source,
+            Direction::Egress => &self.connection.destination.identity,
+            Direction::Ingress => &self.connection.source.identity,
         };
         let peer = Candidate { identity: peer, kind: self.kind(peer) };
         let mut nearest: Option<(usize, Nearest)> = None;
@@ -157,9 +157,10 @@ impl Question<'_> {
     fn kind(&self, identity: &Identity) -> Kind {
         let made_for = self
             .snapshot
+            .directory
             .addresses
             .prefixes()
-            .find(|(_, owner)| owner.endpoint.is_none() && owner.identity.id == identity.id);
+            .find(|(_, owner)| owner.endpoint.is_none() && owner.party.identity.id == identity.id);
         let outside =
             identity.labels.iter().any(|label| *label.source == *"cidr" || label.key.starts_with("world-"));
         Kind::new(identity.id, made_for.filter(|_| outside).map(|(prefix, _)| prefix))

@@ -6,6 +6,7 @@ use crate::cidr::Prefix;
 use crate::labels::{Label, LabelSet};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// The number that stands for a set of labels on this node, and in the kernel's maps. 24 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -52,6 +53,34 @@ impl IdentityId {
 pub struct Identity {
     pub id: IdentityId,
     pub labels: LabelSet,
+}
+
+/// Who was at one end of a flow, as a snapshot knew it. What records keep: it holds no policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Party {
+    pub identity: Arc<Identity>,
+    /// `None`: no pod that is known.
+    pub endpoint: Option<EndpointName>,
+}
+
+/// What a pod is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointName {
+    pub namespace: Box<str>,
+    pub name: Box<str>,
+    /// Tells it from those that had the name before; `None` where its source knows no such thing, as the node file.
+    pub uid: Option<Box<str>>,
+}
+
+impl Party {
+    pub fn named(identity: Arc<Identity>, namespace: &str, name: &str) -> Self {
+        let endpoint = EndpointName { namespace: namespace.into(), name: name.into(), uid: None };
+        Self { identity, endpoint: Some(endpoint) }
+    }
+
+    pub fn nameless(identity: Arc<Identity>) -> Self {
+        Self { identity, endpoint: None }
+    }
 }
 
 /// Which number stands for which labels. Grows only; the shell keeps it on disk so that numbers survive restarts.

@@ -20,11 +20,13 @@ mod addresses;
 mod peers;
 mod ports;
 mod compiled;
+mod directory;
 pub mod snapshot;
 pub mod resolve;
 pub mod explain;
 
-pub use identity::{Identity, IdentityId};
+pub use directory::Directory;
+pub use identity::{Identity, IdentityId, Party};
 pub use inputs::Inputs;
 pub use resolve::resolve;
 pub use snapshot::{Connection, Flow, Snapshot};

@@ -7,6 +7,7 @@ use crate::automata::{Automata, Budget, Field, OverBudget, Patterns, Written};
 use crate::cidr::Prefix;
 use crate::labels::LabelSet;
 use crate::selector::Selector;
+use core::fmt;
 use std::sync::Arc;
 
 /// Which object a rule came from. Printed as `default/rule1` or, clusterwide, `rule1`.
@@ -291,6 +292,19 @@ impl Protocol {
     pub const UDP: Self = Self(17);
     pub const ICMPV6: Self = Self(58);
     pub const SCTP: Self = Self(132);
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::ICMP => f.write_str("ICMP"),
+            Self::ICMPV6 => f.write_str("ICMPv6"),
+            Self::SCTP => f.write_str("SCTP"),
+            Self::TCP => f.write_str("TCP"),
+            Self::UDP => f.write_str("UDP"),
+            Self(number) => number.fmt(f),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -2,19 +2,19 @@
 //!
 //! Questions allocate nothing: answers clone `Arc`s. Everything that costs is paid in `resolve`.
 
-use crate::addresses::{AddressTable, Owner};
+use crate::addresses::Owner;
 use crate::cidr::Prefix;
+use crate::directory::Directory;
 use crate::http::{Effort, Request};
-use crate::identity::{Identity, IdentityId};
+use crate::identity::{Identity, IdentityId, Party};
 use crate::inputs::EndpointInputs;
-use crate::labels::{Label, LabelSet};
 use crate::ports::{Class, Decision, PortRange};
 use crate::rule::{Policy, Protocol};
 use crate::verdict::{Denial, DenyReason, Permit, RuleRef, Verdict};
 use core::net::IpAddr;
-use imbl::OrdMap;
 use std::sync::Arc;
 
+pub(crate) use crate::directory::{GroupId, KnownPeer};
 pub use crate::ports::PortRules;
 
 #[derive(Debug)]
@@ -22,19 +22,7 @@ pub struct Snapshot {
     pub(crate) revision: u64,
     pub(crate) endpoints: Vec<Arc<Endpoint>>,
     pub(crate) policies: Arc<[Arc<Policy>]>,
-    /// Everybody that policy can tell apart.
-    pub(crate) peers: OrdMap<IdentityId, KnownPeer>,
-    pub(crate) addresses: AddressTable,
-}
-
-/// Identities that no rule of a snapshot tells apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct GroupId(pub(crate) u64);
-
-#[derive(Clone, Debug)]
-pub(crate) struct KnownPeer {
-    pub(crate) identity: Arc<Identity>,
-    pub(crate) group: GroupId,
+    pub(crate) directory: Arc<Directory>,
 }
 
 /// A connection, or a datagram's five-tuple without the ephemeral port.
@@ -60,6 +48,8 @@ pub struct Endpoint {
     pub id: u16,
     pub inputs: EndpointInputs,
     pub identity: Arc<Identity>,
+    /// Its name, with that identity.
+    pub(crate) party: Arc<Party>,
     pub ingress: Arc<DirectionPolicy>,
     pub egress: Arc<DirectionPolicy>,
 }
@@ -105,7 +95,7 @@ impl DirectionPolicy {
     /// Every known identity's classes, sorted by (identity, protocol, ports); for the kernel's plan. `snapshot`: one that this
     /// policy is part of. Empty where nothing is enforced.
     pub fn classes<'a>(&'a self, snapshot: &'a Snapshot) -> Box<dyn Iterator<Item = PortClass> + 'a> {
-        let known = snapshot.peers.iter().filter(|_| !self.peers.is_empty());
+        let known = snapshot.directory.peers.iter().filter(|_| !self.peers.is_empty());
         Box::new(known.flat_map(|(identity, peer)| {
             self.classes_of(peer.group).iter().map(|class| PortClass {
                 identity: *identity,
@@ -138,7 +128,8 @@ impl DirectionPolicy {
         if !self.enforced {
             return PortVerdict::Allow(None);
         }
-        let classes = snapshot.peers.get(&peer).map_or(&[][..], |known| self.classes_of(known.group));
+        let classes =
+            snapshot.directory.peers.get(&peer).map_or(&[][..], |known| self.classes_of(known.group));
         match Class::find(classes, protocol, port) {
             Some(decision) => decision.verdict(snapshot.revision),
             None if peer == IdentityId::UNKNOWN => deny(DenyReason::UnknownPeer, snapshot.revision, None),
@@ -165,8 +156,8 @@ fn deny(reason: DenyReason, revision: u64, rule: Option<RuleRef>) -> PortVerdict
 #[derive(Clone, Debug)]
 pub struct Connection {
     pub revision: u64,
-    pub source: Arc<Identity>,
-    pub destination: Arc<Identity>,
+    pub source: Arc<Party>,
+    pub destination: Arc<Party>,
     /// Egress policy of the source where it is local (else allowed), ingress policy of the destination likewise.
     pub egress: PortVerdict,
     pub ingress: PortVerdict,
@@ -285,24 +276,29 @@ impl Snapshot {
         &self.endpoints
     }
 
+    /// Who is who, without policy.
+    pub fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
     /// The local endpoint that owns this address.
     pub fn endpoint_at(&self, address: IpAddr) -> Option<&Arc<Endpoint>> {
-        self.endpoint(self.addresses.owner(address))
+        self.endpoint(self.directory.addresses.owner(address))
     }
 
     /// Longest prefix; outside of every one: world, where the pod networks are known. IPv4-mapped IPv6 addresses are unknown.
     pub fn identity_of(&self, address: IpAddr) -> &Arc<Identity> {
-        &self.addresses.owner(address).identity
+        &self.directory.party_at(address).identity
     }
 
     /// What the kernel's ipcache must hold; the same table that `identity_of` reads.
     pub fn ipcache(&self) -> Box<dyn Iterator<Item = (Prefix, IdentityId)> + '_> {
-        Box::new(self.addresses.prefixes().map(|(prefix, owner)| (prefix, owner.identity.id)))
+        Box::new(self.directory.addresses.prefixes().map(|(prefix, owner)| (prefix, owner.party.identity.id)))
     }
 
     /// Every identity in use, sorted by number.
     pub fn identities(&self) -> Box<dyn Iterator<Item = &Arc<Identity>> + '_> {
-        Box::new(self.peers.values().map(|peer| &peer.identity))
+        Box::new(self.directory.peers.values().map(|peer| &peer.identity))
     }
 
     pub fn policies(&self) -> &[Arc<Policy>] {
@@ -310,17 +306,17 @@ impl Snapshot {
     }
 
     pub fn connection(&self, flow: &Flow) -> Connection {
-        let (source, destination) =
-            (self.addresses.owner(flow.source), self.addresses.owner(flow.destination));
+        let owner = |address| self.directory.addresses.owner(address);
+        let (source, destination) = (owner(flow.source), owner(flow.destination));
         let verdict = |policy: &DirectionPolicy, peer: &Owner| {
-            policy.verdict(self, peer.identity.id, flow.protocol, flow.port)
+            policy.verdict(self, peer.party.identity.id, flow.protocol, flow.port)
         };
         let egress = self.endpoint(source).map(|endpoint| verdict(&endpoint.egress, destination));
         let ingress = self.endpoint(destination).map(|endpoint| verdict(&endpoint.ingress, source));
         Connection {
             revision: self.revision,
-            source: Arc::clone(&source.identity),
-            destination: Arc::clone(&destination.identity),
+            source: Arc::clone(&source.party),
+            destination: Arc::clone(&destination.party),
             egress: egress.unwrap_or(PortVerdict::Allow(None)),
             ingress: ingress.unwrap_or(PortVerdict::Allow(None)),
         }
@@ -331,18 +327,9 @@ impl Snapshot {
     }
 }
 
-/// Revision 0: nobody is known yet. It has no endpoints, so it enforces nothing; the shell never serves from it.
+/// Revision 0: it has no endpoints, so it enforces nothing; the shell never serves from it.
 impl Default for Snapshot {
     fn default() -> Self {
-        let labels: LabelSet = [Label::new("reserved", "unknown", "")].into_iter().collect();
-        let nobody =
-            Owner { identity: Arc::new(Identity { id: IdentityId::UNKNOWN, labels }), endpoint: None };
-        Self {
-            revision: 0,
-            endpoints: Vec::new(),
-            policies: Arc::default(),
-            peers: OrdMap::new(),
-            addresses: AddressTable::new(OrdMap::new(), nobody),
-        }
+        Self { revision: 0, endpoints: Vec::new(), policies: Arc::default(), directory: Arc::default() }
     }
 }

@@ -112,8 +112,8 @@ fn answer(
         (PortVerdict::Inspect(_), Some(text)) => {
             let connection = policy_model::Connection {
                 revision: snapshot.revision(),
-                source: Arc::clone(snapshot.identities().next().unwrap()),
-                destination: Arc::clone(snapshot.identities().next().unwrap()),
+                source: Arc::clone(snapshot.directory().party_at([10, 0, 0, 1].into())),
+                destination: Arc::clone(snapshot.directory().party_at([10, 0, 0, 1].into())),
                 egress: PortVerdict::Allow(None),
                 ingress: verdict.clone(),
             };

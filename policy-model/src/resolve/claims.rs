@@ -5,8 +5,8 @@ use super::population::{Population, worlds};
 use super::{Moved, Report};
 use crate::addresses::{AddressTable, Owner};
 use crate::cidr::Prefix;
-use crate::identity::{Identity, IdentityId};
-use crate::inputs::{Inputs, NodeInputs};
+use crate::identity::{Identity, IdentityId, Party};
+use crate::inputs::{Inputs, NodeInputs, PeerInputs};
 use crate::parse::{Diagnostic, Severity};
 use crate::snapshot::Endpoint;
 use core::net::IpAddr;
@@ -25,26 +25,33 @@ pub(super) struct Claims {
     diagnostics: Vec<Diagnostic>,
 }
 
+/// Of the last snapshot, and of the one that is made: as many as there are members.
+#[derive(Clone, Copy)]
+pub(super) struct Endpoints<'a> {
+    pub(super) before: &'a [Arc<Endpoint>],
+    pub(super) after: &'a [Arc<Endpoint>],
+}
+
 impl Claims {
-    /// `endpoints`: those of before. Peers that come and go cost what they are; any other change costs a table.
+    /// Peers that come and go cost what they are; any other change costs a table.
     pub(super) fn update(
         &mut self,
         inputs: &Inputs,
-        endpoints: &[Arc<Endpoint>],
+        endpoints: Endpoints<'_>,
         members: &[Member<'_>],
         moved: Moved<'_>,
         population: &Population,
         report: &mut Report,
     ) -> AddressTable {
-        let endpoints_stay = endpoints.len() == members.len()
-            && endpoints.iter().zip(members).all(|(old, new)| is_same(old, new));
+        let endpoints_stay = endpoints.before.len() == members.len()
+            && endpoints.before.iter().zip(members).all(|(old, new)| is_same(old, new));
         let rest_stays = endpoints_stay
             && self.node.addresses == inputs.node.addresses
             && self.node.pod_networks == inputs.node.pod_networks
             && self.outside == *population.outside();
         let updated = self.table.take().filter(|_| rest_stays && !self.contested);
         let updated = updated.and_then(|table| self.follow(table, moved, population));
-        let table = updated.unwrap_or_else(|| self.anew(inputs, members, population));
+        let table = updated.unwrap_or_else(|| self.anew(inputs, members, endpoints.after, population));
         self.node.clone_from(&inputs.node);
         self.outside.clone_from(population.outside());
         report.add(&self.diagnostics);
@@ -62,32 +69,39 @@ impl Claims {
         for address in moved.gone.iter().flat_map(|peer| &peer.addresses) {
             // A prefix that policy names may be this one address.
             let outside = self.outside.get(&Prefix::host(*address));
-            match outside.map(|identity| Owner { identity: Arc::clone(identity), endpoint: None }) {
+            match outside.map(Owner::nameless) {
                 Some(owner) => table.set(*address, owner),
                 None => table.remove(*address),
             }
         }
-        for (peer, address) in
-            moved.come.iter().flat_map(|peer| peer.addresses.iter().map(move |a| (peer, *a)))
-        {
+        for (owner, address) in moved.come.iter().flat_map(|peer| {
+            let owner = of_peer(peer, population);
+            peer.addresses.iter().map(move |address| (owner.clone(), *address))
+        }) {
             let prefix = Prefix::host(address);
             let is_outside = |owner: &Owner| {
-                self.outside.get(&prefix).is_some_and(|identity| Arc::ptr_eq(identity, &owner.identity))
+                self.outside.get(&prefix).is_some_and(|identity| Arc::ptr_eq(identity, &owner.party.identity))
             };
             if table.get(&prefix).is_some_and(|owner| !is_outside(owner)) {
                 return None;
             }
-            table.set(address, Owner { identity: population.identity_of(&peer.labels), endpoint: None });
+            table.set(address, owner);
         }
         Some(table)
     }
 
-    fn anew(&mut self, inputs: &Inputs, members: &[Member<'_>], population: &Population) -> AddressTable {
-        let reserved = |id| Owner { identity: population.reserved(id), endpoint: None };
-        let nobody = || reserved(IdentityId::UNKNOWN);
+    fn anew(
+        &mut self,
+        inputs: &Inputs,
+        members: &[Member<'_>],
+        endpoints: &[Arc<Endpoint>],
+        population: &Population,
+    ) -> AddressTable {
+        let unknown = Owner::nameless(&population.reserved(IdentityId::UNKNOWN));
+        let nobody = || unknown.clone();
         let mut table: OrdMap<Prefix, Owner> = worlds().into_iter().map(|world| (world, nobody())).collect();
         for (prefix, identity) in population.outside() {
-            let _old = table.insert(*prefix, Owner { identity: Arc::clone(identity), endpoint: None });
+            let _old = table.insert(*prefix, Owner::nameless(identity));
         }
         for prefix in &inputs.node.pod_networks {
             let _old = table.insert(*prefix, nobody());
@@ -96,24 +110,25 @@ impl Claims {
         for (index, member) in members.iter().enumerate() {
             for address in &member.inputs.addresses {
                 if contest.claims(*address, (Claimant::Endpoint, index), || endpoint_name(member.inputs)) {
-                    let identity = population.identity_of(&member.inputs.labels);
-                    let _old =
-                        table.insert(Prefix::host(*address), Owner { identity, endpoint: Some(index) });
+                    let Some(endpoint) = endpoints.get(index) else { continue };
+                    let owner = Owner { party: Arc::clone(&endpoint.party), endpoint: Some(index) };
+                    let _old = table.insert(Prefix::host(*address), owner);
                 }
             }
         }
         for address in &inputs.node.addresses {
             if contest.is_free(*address) {
                 let _free = contest.claimed.insert(*address, (Claimant::Node, 0));
-                let _old = table.insert(Prefix::host(*address), reserved(IdentityId::HOST));
+                let _old = table
+                    .insert(Prefix::host(*address), Owner::nameless(&population.reserved(IdentityId::HOST)));
             }
         }
         for (index, peer) in inputs.peers.iter().enumerate() {
+            let owner = of_peer(peer, population);
             for address in &peer.addresses {
                 let name = || format!("peer {}/{}", peer.namespace, peer.name);
                 if contest.claims(*address, (Claimant::Peer, index), name) {
-                    let identity = population.identity_of(&peer.labels);
-                    let _old = table.insert(Prefix::host(*address), Owner { identity, endpoint: None });
+                    let _old = table.insert(Prefix::host(*address), owner.clone());
                 }
             }
         }
@@ -158,6 +173,11 @@ impl Contest {
         self.report.say(Severity::Error, name(), message, "give every endpoint its own addresses");
         false
     }
+}
+
+fn of_peer(peer: &PeerInputs, population: &Population) -> Owner {
+    let party = Party::named(population.identity_of(&peer.labels), &peer.namespace, &peer.name);
+    Owner { party: Arc::new(party), endpoint: None }
 }
 
 fn is_same(old: &Endpoint, new: &Member<'_>) -> bool {

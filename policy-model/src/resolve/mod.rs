@@ -24,7 +24,8 @@ mod words;
 mod lists;
 mod directions;
 
-use crate::identity::Numbers;
+use crate::directory::Directory;
+use crate::identity::{Numbers, Party};
 use crate::inputs::{Inputs, PeerInputs};
 use crate::parse::{Diagnostic, Severity};
 use crate::rule::Policy;
@@ -90,19 +91,20 @@ impl Resolver {
         self.update_rules(inputs, &rules);
         let endpoints = self.endpoints(inputs, &members);
         report.add(&self.warnings);
-        let addresses =
-            self.claims.update(inputs, &self.endpoints, &members, moved, &self.population, &mut report);
+        let both = claims::Endpoints { before: &self.endpoints, after: &endpoints };
+        let addresses = self.claims.update(inputs, both, &members, moved, &self.population, &mut report);
         if rules.changes_policies() {
             self.lists.forget_unused();
             self.policies = inputs.policies.as_slice().into();
         }
         report.add(&self.directions.diagnostics());
+        let named = endpoints.iter().map(|endpoint| (endpoint.id, Arc::clone(&endpoint.party))).collect();
+        let directory = Directory { revision, peers: self.groups.peers(), endpoints: named, addresses };
         let snapshot = Snapshot {
             revision,
             endpoints: endpoints.clone(),
             policies: Arc::clone(&self.policies),
-            peers: self.groups.peers(),
-            addresses,
+            directory: Arc::new(directory),
         };
         self.endpoints = endpoints;
         self.peers = if gone.is_empty() && come.is_empty() { peers } else { inputs.peers.clone() };
@@ -163,8 +165,15 @@ impl Resolver {
             let ingress = self.directions.policy(Direction::Ingress, subject, rules.ingress, &scene, lists);
             let egress = self.directions.policy(Direction::Egress, subject, rules.egress, &scene, lists);
             let identity = self.population.identity_of(&subject.labels);
-            let endpoint = Endpoint { id: *id, inputs: (*subject).clone(), identity, ingress, egress };
-            let before = members::find(&self.endpoints, subject).filter(|before| is_same(before, &endpoint));
+            let before = members::find(&self.endpoints, subject);
+            let party = before.filter(|before| Arc::ptr_eq(&before.identity, &identity));
+            let party = party.map_or_else(
+                || Arc::new(Party::named(Arc::clone(&identity), &subject.namespace, &subject.name)),
+                |before| Arc::clone(&before.party),
+            );
+            let inputs = (*subject).clone();
+            let endpoint = Endpoint { id: *id, inputs, identity, party, ingress, egress };
+            let before = before.filter(|before| is_same(before, &endpoint));
             endpoints.push(before.map_or_else(|| Arc::new(endpoint), Arc::clone));
         }
         self.directions.end();

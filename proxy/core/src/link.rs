@@ -2,11 +2,11 @@
 
 use crate::cx::Cx;
 use crate::reason::Reason;
-use crate::record::{ClientAddr, FlowRecord, OrigDst, Outcome};
+use crate::record::{ClientAddr, Detail, FlowRecord, OrigDst, Outcome};
 use core::net::{IpAddr, SocketAddr};
 use policy_model::rule::Protocol;
 use policy_model::snapshot::{Admission, Direction};
-use policy_model::{Connection, Denial, Flow, Identity, Snapshot};
+use policy_model::{Connection, Denial, Flow, Party, Snapshot};
 use std::sync::Arc;
 
 /// Without what a `SocketAddr` has beside: three words less for every connection.
@@ -38,7 +38,13 @@ impl Link {
     /// What policy says now. A snapshot is asked once; a request that meets no new revision costs a comparison.
     pub(crate) fn policy(&mut self, snapshot: &Snapshot) -> &Connection {
         if snapshot.revision() != self.policy.revision {
-            self.policy = snapshot.connection(&flow(self.client, self.destination));
+            let mut policy = snapshot.connection(&flow(self.client, self.destination));
+            // What is revoked is named as it was while it was allowed: that its pod is gone may be why.
+            if let Admission::Deny(..) = policy.admission() {
+                core::mem::swap(&mut policy.source, &mut self.policy.source);
+                core::mem::swap(&mut policy.destination, &mut self.policy.destination);
+            }
+            self.policy = policy;
             self.direction = direction(self.destination, snapshot);
         }
         &self.policy
@@ -51,11 +57,11 @@ impl Link {
     /// A record of the connection, as if it had gone well.
     pub(crate) fn record(&self, cx: &mut Cx<'_>) -> Box<FlowRecord> {
         let mut record = self.record_of_a_request(cx);
-        record.http = None;
+        record.detail = Detail::Connection;
         record
     }
 
-    /// The same, but `http` may tell of another request, and is to be overwritten: its texts are too long to be cleared
+    /// The same, but `detail` may tell of another request, and is to be overwritten: its texts are too long to be cleared
     /// every time.
     pub(crate) fn record_of_a_request(&self, cx: &mut Cx<'_>) -> Box<FlowRecord> {
         match cx.scratch.spare.pop() {
@@ -79,7 +85,7 @@ impl Link {
         }
     }
 
-    /// As [`Self::fresh`], in place and but for `http`.
+    /// As [`Self::fresh`], in place and but for `detail`.
     fn renew(&self, record: &mut FlowRecord) {
         record.unix_ns = self.opened_unix_ns;
         record.client = ClientAddr(self.client.into());
@@ -90,6 +96,7 @@ impl Link {
         record.outcome = Outcome::Forwarded;
         record.reason = None;
         record.rule = None;
+        record.audit = None;
         record.revision = self.policy.revision;
         (record.bytes_up, record.bytes_down, record.latency_ns) = (0, 0, 0);
     }
@@ -122,7 +129,7 @@ impl Link {
 }
 
 /// Counts references only where the record named somebody else before, which is seldom.
-fn name(place: &mut Option<Arc<Identity>>, who: &Arc<Identity>) {
+fn name(place: &mut Option<Arc<Party>>, who: &Arc<Party>) {
     if !place.as_ref().is_some_and(|named| Arc::ptr_eq(named, who)) {
         *place = Some(Arc::clone(who));
     }

@@ -3,8 +3,9 @@
 use core::fmt;
 use core::net::SocketAddr;
 use parsers::http1::Version;
+use policy_model::rule::Protocol;
 use policy_model::snapshot::Direction;
-use policy_model::{Identity, RuleRef};
+use policy_model::{Party, RuleRef};
 use std::sync::Arc;
 
 pub use crate::reason::Reason;
@@ -33,16 +34,19 @@ pub struct FlowRecord {
     pub unix_ns: u64,
     pub client: ClientAddr,
     pub destination: OrigDst,
-    pub source: Option<Arc<Identity>>,
-    pub target: Option<Arc<Identity>>,
+    pub protocol: Protocol,
+    /// Who was at either end when the flow was judged. Shared with the snapshot that judged.
+    pub source: Option<Arc<Party>>,
+    pub target: Option<Arc<Party>>,
     pub direction: Direction,
     pub outcome: Outcome,
     /// `None`: allowed and complete.
     pub reason: Option<Reason>,
     pub rule: Option<RuleRef>,
     pub revision: u64,
-    /// `None`: the record is of a connection.
-    pub http: Option<HttpInfo>,
+    /// What a policy that is not in force would have said; `None`: none was asked.
+    pub audit: Option<Audit>,
+    pub detail: Detail,
     /// Bytes that went from client to server and back.
     pub bytes_up: u64,
     pub bytes_down: u64,
@@ -58,6 +62,7 @@ impl FlowRecord {
             unix_ns: 0,
             client,
             destination,
+            protocol: Protocol::TCP,
             source: None,
             target: None,
             direction: Direction::Ingress,
@@ -65,7 +70,8 @@ impl FlowRecord {
             reason: None,
             rule: None,
             revision: 0,
-            http: None,
+            audit: None,
+            detail: Detail::Connection,
             bytes_up: 0,
             bytes_down: 0,
             latency_ns: 0,
@@ -90,6 +96,48 @@ impl Outcome {
             Self::Denied => "denied",
             Self::Ended => "ended",
             Self::Forwarded => "forwarded",
+        }
+    }
+}
+
+/// A second verdict, which nothing was done about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    pub outcome: Outcome,
+    pub reason: Option<Reason>,
+    pub rule: Option<RuleRef>,
+}
+
+/// What a flow was, by the protocol that was read. Rendered, parsed and filtered in [`crate::api::detail`].
+#[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "records are boxed and recycled: a box inside would be allocated"
+)]
+pub enum Detail {
+    /// A connection as a whole.
+    Connection,
+    Http(HttpInfo),
+}
+
+impl Detail {
+    /// `None`: the record is of something else.
+    pub fn http(&self) -> Option<&HttpInfo> {
+        match self {
+            Self::Http(http) => Some(http),
+            Self::Connection => None,
+        }
+    }
+
+    /// Makes the record one of a request, where it is not. What a former request has left is still there for `tell`.
+    pub(crate) fn tell_http(&mut self, tell: impl FnOnce(&mut HttpInfo)) {
+        match self {
+            Self::Http(http) => tell(http),
+            Self::Connection => {
+                let mut http = HttpInfo::default();
+                tell(&mut http);
+                *self = Self::Http(http);
+            }
         }
     }
 }

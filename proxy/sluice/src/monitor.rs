@@ -4,7 +4,7 @@ use crate::args::{Format, MonitorArgs};
 use crate::client::Client;
 use crate::output::{Answer, Out, harmless, yaml};
 use anyhow::{Context, Result};
-use proxy_core::api::{FlowParty, FlowView};
+use proxy_core::api::{AuditView, FlowParty, FlowView};
 
 pub(crate) fn monitor(out: Out<'_>, client: &Client, format: Format, args: &MonitorArgs) -> Result<Answer> {
     client.lines(&format!("/v1/flows?{}", query(args)), |line| {
@@ -68,14 +68,14 @@ fn words(flow: &FlowView) -> String {
     let mut line = format!(
         "{} {:<12} {:<7} {} -> {} {:<24}",
         time(&flow.time),
-        flow.kind,
+        flow.detail.kind(),
         flow.direction,
         source(flow),
         party(&flow.destination),
         verdict,
     );
     let rule = flow.rule.as_ref().map(|rule| format!("[{rule}]"));
-    for part in [Some(summary(flow)), rule].into_iter().flatten() {
+    for part in [Some(summary(flow)), rule, flow.audit.as_ref().map(audit)].into_iter().flatten() {
         line.push(' ');
         line.push_str(&part);
     }
@@ -110,18 +110,20 @@ fn party(party: &FlowParty) -> String {
 }
 
 fn summary(flow: &FlowView) -> String {
-    let Some(method) = &flow.method else {
-        let count = if flow.count > 1 { format!(" x{}", flow.count) } else { String::new() };
-        return format!("{}{count}", flow.protocol);
-    };
-    let status = flow.status.map_or_else(|| "no response".to_owned(), |status| status.to_string());
-    format!(
-        "{} {method} http://{}{} => {status}{}",
-        flow.version.as_deref().unwrap_or("HTTP"),
-        flow.host.as_deref().unwrap_or(&flow.destination.address),
-        flow.path.as_deref().unwrap_or_default(),
-        flow.latency_ns.map(latency).unwrap_or_default(),
-    )
+    match flow.detail.words(&flow.destination.address) {
+        Some(detail) => detail + &flow.latency_ns.map(latency).unwrap_or_default(),
+        None => {
+            let count = if flow.count > 1 { format!(" x{}", flow.count) } else { String::new() };
+            format!("{}{count}", flow.protocol)
+        }
+    }
+}
+
+/// What another policy would have said.
+fn audit(audit: &AuditView) -> String {
+    let parts = [Some(&audit.verdict), audit.reason.as_ref(), audit.rule.as_ref()];
+    let parts: Vec<&str> = parts.into_iter().flatten().map(String::as_str).collect();
+    format!("audit: {}", parts.join(" "))
 }
 
 /// Three digits are enough to see what is slow.
@@ -133,11 +135,22 @@ fn latency(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proxy_core::api::{DetailView, HttpView};
+
+    fn request() -> HttpView {
+        HttpView {
+            method: Some("PUT".into()),
+            path: Some("/v1/exhaust-port".into()),
+            host: Some("deathstar".into()),
+            version: Some("HTTP/1.1".into()),
+            status: Some(403),
+        }
+    }
 
     fn flow() -> FlowView {
         FlowView {
             time: "2026-10-01T12:00:00.123456789Z".into(),
-            kind: "http-request".into(),
+            detail: DetailView::Http(request()),
             direction: "ingress".into(),
             verdict: "denied".into(),
             reason: Some("no_http_rule".into()),
@@ -148,6 +161,7 @@ mod tests {
                 identity: 27301,
                 labels: vec!["k8s:org=empire".into()],
                 endpoint: Some("default/tiefighter".into()),
+                uid: None,
             },
             destination: FlowParty {
                 address: "f00d::1".into(),
@@ -155,13 +169,9 @@ mod tests {
                 identity: 2,
                 labels: vec!["reserved:world".into()],
                 endpoint: None,
+                uid: None,
             },
             protocol: "TCP".into(),
-            method: Some("PUT".into()),
-            path: Some("/v1/exhaust-port".into()),
-            host: Some("deathstar".into()),
-            version: Some("HTTP/1.1".into()),
-            status: Some(403),
             latency_ns: Some(312_345),
             count: 1,
             ..FlowView::default()
@@ -189,11 +199,10 @@ mod tests {
     #[test]
     fn an_aggregated_drop() {
         let drop = FlowView {
-            kind: "l4".into(),
+            detail: DetailView::L4,
             verdict: "dropped".into(),
             reason: Some("no_rule".into()),
             rule: None,
-            method: None,
             count: 7,
             ..flow()
         };
@@ -201,8 +210,16 @@ mod tests {
     }
 
     #[test]
+    fn a_second_verdict_comes_last() {
+        let audit = AuditView { verdict: "denied".into(), reason: Some("no_rule".into()), rule: None };
+        let flow = FlowView { rule: None, audit: Some(audit), ..flow() };
+        assert!(words(&flow).ends_with("=> 403 0.3ms audit: denied no_rule"), "{}", words(&flow));
+    }
+
+    #[test]
     fn what_the_wire_says_does_not_reach_the_terminal_as_it_is() {
-        let hostile = FlowView { path: Some("/\u{1b}[2J".into()), ..flow() };
+        let hostile = HttpView { path: Some("/\u{1b}[2J".into()), ..request() };
+        let hostile = FlowView { detail: DetailView::Http(hostile), ..flow() };
         assert!(words(&hostile).contains("/\\u001b[2J =>"));
     }
 

@@ -234,7 +234,7 @@ async fn flows(State(admin): App, Query(query): Query<Vec<(String, String)>>) ->
     };
     let last = reading.last.unwrap_or(if reading.follow { 0 } else { LAST_DEFAULT });
     let question = Question { filter: reading.filter, last, numbers };
-    let kept = history::lines(Arc::clone(&admin.shared), question, admin.snapshot()).await;
+    let kept = history::lines(Arc::clone(&admin.shared), question).await;
     let later = stream::unfold(later, |lines| async {
         let mut lines = lines?;
         Some((lines.recv().await?, Some(lines)))

@@ -19,10 +19,7 @@ pub(crate) async fn collect(shared: Arc<Shared>, handoffs: Vec<Handoff>, mut sto
             () = bells.some.notified() => {}
             _ = &mut stop => stopped = true,
         }
-        let snapshot = shared.snapshot.load_full();
-        for handoff in &handoffs {
-            shared.flows.drain(handoff, &snapshot);
-        }
+        handoffs.iter().for_each(|handoff| shared.flows.drain(handoff));
         if !stopped {
             tokio::select! {
                 () = tokio::time::sleep(COLLECT_EVERY) => {}

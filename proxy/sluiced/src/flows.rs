@@ -13,10 +13,9 @@ mod view;
 
 pub(crate) use filter::FlowFilter;
 pub(crate) use handoff::{Bells, Handoff, Producer, handoff};
-pub(crate) use l4::{Judged, L4Outcome, L4Record};
+pub(crate) use l4::{L4End, L4Outcome, L4Record};
 pub(crate) use lost::Lost;
 
-use policy_model::Snapshot;
 use proxy_core::FlowRecord;
 use proxy_core::api::FlowView;
 use proxy_core::record::Outcome;
@@ -81,18 +80,13 @@ impl Flows {
     }
 
     /// Of the records with these numbers those that are still kept and pass the filter.
-    pub(crate) fn slice(
-        &self,
-        filter: &FlowFilter,
-        numbers: Range<u64>,
-        snapshot: &Snapshot,
-    ) -> Vec<(u64, FlowView)> {
+    pub(crate) fn slice(&self, filter: &FlowFilter, numbers: Range<u64>) -> Vec<(u64, FlowView)> {
         let kept = self.lock();
         let index = |number: u64| usize::try_from(number.saturating_sub(kept.first)).unwrap_or(usize::MAX);
         let (from, to) = (index(numbers.start), index(numbers.end));
         let records = kept.ring.iter().skip(from).take(to.saturating_sub(from));
         let numbered = (numbers.start.max(kept.first)..).zip(records);
-        let views = numbered.map(|(number, record)| (number, record.view(snapshot)));
+        let views = numbered.map(|(number, record)| (number, record.view()));
         views.filter(|(_, view)| filter.passes(view)).collect()
     }
 
@@ -117,19 +111,19 @@ impl Flows {
     }
 
     /// Records that did not come from a worker.
-    pub(crate) fn add_l4(&self, records: impl IntoIterator<Item = L4Record>, snapshot: &Snapshot) {
+    pub(crate) fn add_l4(&self, records: impl IntoIterator<Item = L4Record>) {
         let mut kept = self.lock();
         for record in records {
-            drop(self.keep(&mut kept, Record::L4(Box::new(record)), snapshot));
+            drop(self.keep(&mut kept, Record::L4(Box::new(record))));
         }
     }
 
     /// Takes what waits in `handoff` and gives evicted boxes back to its worker.
-    pub(crate) fn drain(&self, handoff: &Handoff, snapshot: &Snapshot) {
+    pub(crate) fn drain(&self, handoff: &Handoff) {
         handoff.begin();
         let mut kept = self.lock();
         while let Some(record) = handoff.take() {
-            match self.keep(&mut kept, Record::Flow(record), snapshot) {
+            match self.keep(&mut kept, Record::Flow(record)) {
                 Some(Record::Flow(spare)) => handoff.give_back(spare),
                 Some(Record::L4(_)) | None => {}
             }
@@ -137,12 +131,12 @@ impl Flows {
     }
 
     /// Returns the record that had to make room.
-    fn keep(&self, kept: &mut Kept, record: Record, snapshot: &Snapshot) -> Option<Record> {
+    fn keep(&self, kept: &mut Kept, record: Record) -> Option<Record> {
         if tracing::enabled!(tracing::Level::DEBUG) {
-            log(&record.view(snapshot));
+            log(&record.view());
         }
         if !kept.subscribers.is_empty() {
-            self.publish(kept, record.outcome(), &record.view(snapshot));
+            self.publish(kept, record.outcome(), &record.view());
         }
         let evicted = (kept.ring.len() >= self.records_max).then(|| kept.ring.pop_front()).flatten();
         kept.first += u64::from(evicted.is_some());
@@ -180,10 +174,10 @@ impl Kept {
 }
 
 impl Record {
-    fn view(&self, snapshot: &Snapshot) -> FlowView {
+    fn view(&self) -> FlowView {
         match self {
-            Self::Flow(record) => FlowView::new(record, snapshot),
-            Self::L4(record) => view::of_l4(record, snapshot),
+            Self::Flow(record) => FlowView::from(&**record),
+            Self::L4(record) => view::of_l4(record),
         }
     }
 
@@ -205,7 +199,7 @@ pub(crate) fn json_line(view: &FlowView) -> Line {
 
 fn log(view: &FlowView) {
     tracing::debug!(
-        kind = view.kind,
+        kind = view.detail.kind(),
         verdict = view.verdict,
         reason = view.reason,
         rule = view.rule,
@@ -213,9 +207,7 @@ fn log(view: &FlowView) {
         source = view.source.address,
         destination = view.destination.address,
         port = view.destination.port,
-        method = view.method,
-        path = view.path,
-        status = view.status,
+        detail = view.detail.words(&view.destination.address),
         count = view.count,
         "flow"
     );
@@ -228,10 +220,9 @@ mod tests {
     fn record(n: u64) -> L4Record {
         L4Record {
             unix_ns: n,
-            source: "10.0.0.1:1".parse().unwrap(),
-            destination: "10.0.0.2:80".parse().unwrap(),
-            judged: None,
-            protocol: 6,
+            source: L4End::unknown("10.0.0.1:1"),
+            destination: L4End::unknown("10.0.0.2:80"),
+            protocol: policy_model::rule::Protocol::TCP,
             direction: policy_model::snapshot::Direction::Ingress,
             outcome: L4Outcome::Dropped("policy"),
             rule: None,
@@ -242,16 +233,16 @@ mod tests {
 
     /// Numbers and counts.
     fn slice(flows: &Flows, numbers: Range<u64>) -> Vec<(u64, u64)> {
-        let views = flows.slice(&FlowFilter::default(), numbers, &Snapshot::default());
+        let views = flows.slice(&FlowFilter::default(), numbers);
         views.iter().map(|(number, view)| (*number, view.count)).collect()
     }
 
     #[test]
     fn the_last_ones_are_kept() {
         let flows = Flows::new(3);
-        flows.add_l4((1..=3).map(record), &Snapshot::default());
+        flows.add_l4((1..=3).map(record));
         assert_eq!(slice(&flows, flows.numbers()), [(0, 1), (1, 2), (2, 3)]);
-        flows.add_l4([record(4)], &Snapshot::default());
+        flows.add_l4([record(4)]);
         assert_eq!(flows.numbers(), 1..4);
         assert_eq!(slice(&flows, 0..3), [(1, 2), (2, 3)]);
         assert_eq!(slice(&flows, 3..9), [(3, 4)]);
@@ -263,14 +254,14 @@ mod tests {
         let flows = Flows::new(1);
         let (_numbers, mut lines) = flows.subscribe(FlowFilter::default()).unwrap();
         let max = u64::try_from(SUBSCRIBER_LINES_MAX).unwrap();
-        flows.add_l4((1..=max).map(record), &Snapshot::default());
+        flows.add_l4((1..=max).map(record));
         assert_eq!(flows.subscriber_lost().total(), 0);
-        flows.add_l4([record(0)], &Snapshot::default());
+        flows.add_l4([record(0)]);
         assert_eq!(flows.subscriber_lost().all(), [("denied", 0), ("ended", 0), ("forwarded", 0), ("l4", 1)]);
         let line = lines.try_recv().unwrap();
         assert_eq!(line.last(), Some(&b'\n'));
         let view: FlowView = serde_json::from_slice(&line).unwrap();
-        assert_eq!((view.kind.as_str(), view.verdict.as_str(), view.count), ("l4", "dropped", 1));
+        assert_eq!((view.detail.kind(), view.verdict.as_str(), view.count), ("l4", "dropped", 1));
     }
 
     #[test]
@@ -278,7 +269,7 @@ mod tests {
         let flows = Flows::new(1);
         let kind = Some("connection".into());
         let (_numbers, mut lines) = flows.subscribe(FlowFilter { kind, ..FlowFilter::default() }).unwrap();
-        flows.add_l4([record(1)], &Snapshot::default());
+        flows.add_l4([record(1)]);
         assert!(lines.try_recv().is_err());
     }
 

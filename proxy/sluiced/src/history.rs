@@ -6,7 +6,6 @@
 use crate::flows::{FlowFilter, Line, json_line};
 use crate::shared::Shared;
 use futures_util::stream::{self, Stream};
-use policy_model::Snapshot;
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::task::yield_now;
@@ -25,23 +24,18 @@ pub(crate) struct Question {
 const PIECE_RECORDS: u64 = 256;
 
 /// Oldest first. What is evicted before its turn is left out.
-pub(crate) async fn lines(
-    shared: Arc<Shared>,
-    question: Question,
-    snapshot: Arc<Snapshot>,
-) -> impl Stream<Item = Line> {
-    let start = start(&shared, &question, &snapshot).await;
+pub(crate) async fn lines(shared: Arc<Shared>, question: Question) -> impl Stream<Item = Line> {
+    let start = start(&shared, &question).await;
     let end = question.numbers.end;
     stream::unfold(start, move |from| {
-        let (shared, filter, snapshot) =
-            (Arc::clone(&shared), question.filter.clone(), Arc::clone(&snapshot));
+        let (shared, filter) = (Arc::clone(&shared), question.filter.clone());
         async move {
             if from >= end {
                 return None;
             }
             yield_now().await;
             let to = from.saturating_add(PIECE_RECORDS).min(end);
-            let views = shared.flows.slice(&filter, from..to, &snapshot);
+            let views = shared.flows.slice(&filter, from..to);
             let lines: Vec<Line> = views.iter().map(|(_number, view)| json_line(view)).collect();
             Some((lines.concat().into(), to))
         }
@@ -49,13 +43,13 @@ pub(crate) async fn lines(
 }
 
 /// The number of the first of the last records that pass.
-async fn start(shared: &Shared, question: &Question, snapshot: &Snapshot) -> u64 {
+async fn start(shared: &Shared, question: &Question) -> u64 {
     let Question { filter, last, numbers } = question;
     let mut left = *last;
     let mut before = numbers.end;
     while before > numbers.start && left > 0 {
         let from = before.saturating_sub(PIECE_RECORDS).max(numbers.start);
-        let passing = shared.flows.slice(filter, from..before, snapshot);
+        let passing = shared.flows.slice(filter, from..before);
         match passing.len().checked_sub(left).and_then(|index| passing.get(index)) {
             Some((number, _view)) => return *number,
             None => left = left.saturating_sub(passing.len()),
@@ -69,18 +63,18 @@ async fn start(shared: &Shared, question: &Question, snapshot: &Snapshot) -> u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flows::{L4Outcome, L4Record};
+    use crate::flows::{L4End, L4Outcome, L4Record};
     use crate::upstream::Source;
     use futures_util::StreamExt;
+    use policy_model::rule::Protocol;
     use policy_model::snapshot::Direction;
 
     fn record(count: u64) -> L4Record {
         L4Record {
             unix_ns: count,
-            source: "10.0.0.1:1".parse().unwrap(),
-            destination: "10.0.0.2:80".parse().unwrap(),
-            judged: None,
-            protocol: 6,
+            source: L4End::unknown("10.0.0.1:1"),
+            destination: L4End::unknown("10.0.0.2:80"),
+            protocol: Protocol::TCP,
             direction: Direction::Ingress,
             outcome: if count.is_multiple_of(3) { L4Outcome::Allowed } else { L4Outcome::Dropped("policy") },
             rule: None,
@@ -98,13 +92,11 @@ mod tests {
         let config = config.unwrap();
         let (limits, shares) = (crate::settings::limits(&config), crate::settings::shares(&config, 1));
         let shared = Arc::new(Shared::new(limits, shares, 900, Source::WhereBindable));
-        let snapshot = Arc::new(Snapshot::default());
-        shared.flows.add_l4((1..=1000).map(record), &snapshot);
+        shared.flows.add_l4((1..=1000).map(record));
         let filter = FlowFilter { verdict: verdict.map(Into::into), ..FlowFilter::default() };
         let question = Question { filter, last, numbers: shared.flows.numbers() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let pieces: Vec<Line> =
-            runtime.block_on(async { lines(shared, question, snapshot).await.collect().await });
+        let pieces: Vec<Line> = runtime.block_on(async { lines(shared, question).await.collect().await });
         let text = String::from_utf8(pieces.concat()).unwrap();
         let count =
             |line| serde_json::from_str::<serde_json::Value>(line).unwrap()["count"].as_u64().unwrap();

@@ -5,12 +5,13 @@
 //! The kernel's verdicts are read on the main thread, when there are some.
 
 use crate::findings::Findings;
-use crate::flows::{Judged, L4Outcome, L4Record};
+use crate::flows::{L4End, L4Outcome, L4Record};
 use crate::metrics::Metrics;
 use crate::repairs::Repairs;
 use crate::shared::Shared;
-use policy_model::Snapshot;
+use policy_model::rule::Protocol;
 use policy_model::snapshot::{Admission, Flow};
+use policy_model::{IdentityId, Snapshot};
 use redirect::plan::Plan;
 use redirect::{CutFlow, Error, Events, Fate, KernelEvent, Pending, Redirector};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -240,9 +241,7 @@ pub(crate) async fn follow(events: Events, shared: Arc<Shared>) -> std::io::Resu
         if read.len() < EVENTS_MAX {
             ready.clear_ready();
         }
-        let snapshot = shared.snapshot.load_full();
-        let records = read.drain(..).map(|event| record(&event, snapshot.revision()));
-        shared.flows.add_l4(records, &snapshot);
+        shared.flows.add_l4(read.drain(..).map(|event| record(&event, &shared)));
         tokio::time::sleep(EVENTS_EVERY).await;
     }
 }
@@ -256,21 +255,20 @@ fn fate(snapshot: &Snapshot, flow: &Flow) -> Fate {
     }
 }
 
-fn record(event: &KernelEvent, revision: u64) -> L4Record {
+fn record(event: &KernelEvent, shared: &Shared) -> L4Record {
+    let directory = event.revision.and_then(|revision| shared.directories.of(revision));
+    // Numbers are kept across processes.
+    let directory = directory.unwrap_or_else(|| Arc::clone(shared.snapshot.load().directory()));
+    let (source, destination) = (IdentityId(event.source_identity), IdentityId(event.destination_identity));
     L4Record {
         unix_ns: event.unix_ns,
-        source: event.source,
-        destination: event.destination,
-        judged: Some(Judged {
-            sender: event.sender,
-            source_identity: event.source_identity,
-            destination_identity: event.destination_identity,
-        }),
-        protocol: event.protocol,
+        source: L4End::sender(event.source, event.sender, source, &directory),
+        destination: L4End::receiver(event.destination, destination, &directory),
+        protocol: Protocol(event.protocol),
         direction: event.direction,
         outcome: event.drop.map_or(L4Outcome::Allowed, |reason| L4Outcome::Dropped(reason.name())),
         rule: None,
-        revision,
+        revision: event.revision.unwrap_or(0),
         count: event.count,
     }
 }

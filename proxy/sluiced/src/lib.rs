@@ -7,6 +7,7 @@
 //! INVARIANT: a snapshot is stored only after the kernel was made safe for it, and reported only after every live connection met it.
 
 mod clock;
+mod directories;
 mod log;
 mod connections;
 mod turns;

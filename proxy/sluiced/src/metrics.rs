@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use proxy_core::record::Outcome;
+use proxy_core::record::{Detail, Outcome};
 use proxy_core::{FlowRecord, Reason};
 use redirect::{EVENTS_LOST, Opener, Usage};
 use std::collections::BTreeMap;
@@ -163,9 +163,9 @@ impl Counters {
     /// Counts a record on its way out: what is lost later has been counted before.
     pub(crate) fn count(&self, record: &FlowRecord) {
         let cell = Cell { outcome: record.outcome, direction: record.direction, reason: record.reason };
-        match record.http {
-            Some(_) => self.requests.add(cell),
-            None => self.connections.add(cell),
+        match record.detail {
+            Detail::Http(_) => self.requests.add(cell),
+            Detail::Connection => self.connections.add(cell),
         }
         self.bytes_up.add(record.bytes_up);
         self.bytes_down.add(record.bytes_down);

@@ -9,7 +9,7 @@
 //! INVARIANT: a number that stands for labels, and the number of a revision, are on disk before they are used.
 
 use crate::findings::{self, Findings};
-use crate::flows::{L4Outcome, L4Record};
+use crate::flows::{L4End, L4Outcome, L4Record};
 use crate::kernel::{Failure, Kernel};
 use crate::metrics::Metrics;
 use crate::settings;
@@ -24,7 +24,7 @@ use policy_model::{Inputs, Snapshot};
 use policy_watch::{PolicySet, Watcher};
 use proxy_core::Reason;
 use redirect::CutFlow;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -189,6 +189,7 @@ impl Publisher {
 
     async fn bring_into_force(&mut self, snapshot: &Arc<Snapshot>) -> Result<(), PublishError> {
         let revision = snapshot.revision();
+        self.shared.directories.note(snapshot.directory());
         self.shared.announce(revision);
         // The disk and the kernel are waited for together; the kernel knows nothing of revisions.
         let (saved, safe) = tokio::join!(self.save_revision(revision), self.make_safe(snapshot));
@@ -252,16 +253,17 @@ impl Publisher {
     }
 
     fn record_cut(&self, cut: &[CutFlow], snapshot: &Snapshot) {
+        let before = self.shared.directories.before(snapshot.revision());
+        let end = |address: SocketAddr| L4End::cut(address, snapshot.directory(), before.as_deref());
         let records = cut.iter().map(|flow| {
             let reason = if flow.redirect_required { Reason::RedirectRequired } else { Reason::Revoked };
             let (direction, rule) =
                 snapshot.connection(&flow.question()).restriction().unwrap_or((Direction::Ingress, None));
             L4Record {
                 unix_ns: crate::clock::unix_ns(),
-                source: flow.client,
-                destination: flow.server,
-                judged: None,
-                protocol: flow.protocol.0,
+                source: end(flow.client),
+                destination: end(flow.server),
+                protocol: flow.protocol,
                 direction,
                 outcome: L4Outcome::Cut(reason.name()),
                 rule,
@@ -269,7 +271,7 @@ impl Publisher {
                 count: 1,
             }
         });
-        self.shared.flows.add_l4(records, snapshot);
+        self.shared.flows.add_l4(records);
     }
 
     /// Each set once, however often it is tried.

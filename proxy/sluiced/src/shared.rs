@@ -1,6 +1,7 @@
 //! What all threads share: the snapshot in force, the notices that workers get, the totals.
 
 use crate::clock::Clock;
+use crate::directories::Directories;
 use crate::flows::Flows;
 use crate::inbox::{Inbox, Lifecycle, Notice};
 use crate::live::Live;
@@ -17,6 +18,8 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     /// The only one. Loaded once for everything that is decided together.
     pub(crate) snapshot: ArcSwap<Snapshot>,
+    /// Of the snapshots that are and were in force, and of the one that the kernel is being made ready for.
+    pub(crate) directories: Directories,
     /// The revision that the kernel is being made ready for, or the one in force.
     announced: AtomicU64,
     pub(crate) notices: Notices,
@@ -64,6 +67,7 @@ impl Shared {
         Self {
             clock: Clock::new(),
             snapshot: ArcSwap::default(),
+            directories: Directories::default(),
             announced: AtomicU64::new(0),
             notices: Notices::new(notice),
             live: Live::new(bounds),

@@ -1,5 +1,6 @@
 //! What the kernel programs tell: drops and new connections, read from the ring buffer.
 
+use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::pins::{Pins, open};
 use crate::plan::ip;
@@ -24,6 +25,8 @@ pub struct KernelEvent {
     pub sender: Option<u16>,
     pub protocol: u8,
     pub direction: Direction,
+    /// Of the policy that judged; while a change is being made, the one that comes. `None`: that of an earlier process.
+    pub revision: Option<u64>,
     /// `None`: a new direct connection was allowed.
     pub drop: Option<DropReason>,
     pub count: u64,
@@ -121,12 +124,13 @@ impl DropReason {
 /// The reading end of the ring buffer. Its descriptor is readable when events wait.
 pub struct Events {
     ring: RingBuf<MapData>,
+    epochs: Epochs,
 }
 
 impl Events {
     /// Goes on where the last reader of the same ring buffer stopped.
-    pub(crate) fn open(pins: &Pins) -> Result<Self, Error> {
-        Ok(Self { ring: open(pins, "EVENTS")? })
+    pub(crate) fn open(pins: &Pins, epochs: Epochs) -> Result<Self, Error> {
+        Ok(Self { ring: open(pins, "EVENTS")?, epochs })
     }
 
     /// Waiting events, at most `max`. Never blocks.
@@ -134,7 +138,7 @@ impl Events {
         let boot_ns = unix_ns_at_boot();
         for _ in 0..max {
             let Some(record) = self.ring.next() else { return };
-            out.extend(event(&record).map(|event| kernel_event(&event, boot_ns)));
+            out.extend(event(&record).map(|event| kernel_event(&event, boot_ns, &self.epochs)));
         }
     }
 }
@@ -165,7 +169,7 @@ fn event(record: &[u8]) -> Option<Event> {
     Some(unsafe { record.as_ptr().cast::<Event>().read_unaligned() })
 }
 
-fn kernel_event(event: &Event, boot_ns: u64) -> KernelEvent {
+fn kernel_event(event: &Event, boot_ns: u64, epochs: &Epochs) -> KernelEvent {
     KernelEvent {
         unix_ns: boot_ns.wrapping_add(event.time_ns),
         source: socket_address(event.source, event.source_port),
@@ -175,6 +179,7 @@ fn kernel_event(event: &Event, boot_ns: u64) -> KernelEvent {
         sender: u16::try_from(event.sender).ok().filter(|id| *id != 0),
         protocol: event.protocol,
         direction: if event.direction == direction::EGRESS { Direction::Egress } else { Direction::Ingress },
+        revision: epochs.revision(event.epoch),
         drop: DropReason::of(event.reason),
         count: event.count.into(),
     }
@@ -224,18 +229,27 @@ mod tests {
 
     #[test]
     fn an_event_tells_addresses_time_and_reason() {
-        let told = kernel_event(&EVENT, 1_000);
+        let told = kernel_event(&EVENT, 1_000, &Epochs::default());
         assert_eq!(told.source, "10.0.0.1:40000".parse().unwrap());
         assert_eq!(told.destination, "10.0.0.2:80".parse().unwrap());
         assert_eq!((told.unix_ns, told.count, told.sender), (1_005, 3, Some(7)));
-        assert_eq!(kernel_event(&Event { sender: 0, ..EVENT }, 0).sender, None);
+        assert_eq!(kernel_event(&Event { sender: 0, ..EVENT }, 0, &Epochs::default()).sender, None);
         assert_eq!((told.direction, told.drop), (Direction::Ingress, Some(DropReason::Policy)));
     }
 
     #[test]
     fn reason_0_is_no_drop_and_unknown_ones_are_drops() {
-        assert_eq!(kernel_event(&Event { reason: 0, ..EVENT }, 0).drop, None);
-        assert_eq!(kernel_event(&Event { reason: 250, ..EVENT }, 0).drop, Some(DropReason::Unnamed));
+        let told = |reason| kernel_event(&Event { reason, ..EVENT }, 0, &Epochs::default()).drop;
+        assert_eq!(told(0), None);
+        assert_eq!(told(250), Some(DropReason::Unnamed));
+    }
+
+    #[test]
+    fn the_revision_is_that_of_the_epoch_that_judged() {
+        let epochs = Epochs::default();
+        (1..=2).for_each(|epoch| epochs.note(epoch, u64::from(epoch) + 40));
+        let told = |epoch| kernel_event(&Event { epoch, ..EVENT }, 0, &epochs).revision;
+        assert_eq!([0, 1, 2].map(told), [None, Some(41), Some(42)]);
     }
 
     #[test]

@@ -45,6 +45,7 @@ mod namespace;
 mod sysctls;
 mod checks;
 mod tables;
+mod epochs;
 mod maps;
 mod repairs;
 mod guard;

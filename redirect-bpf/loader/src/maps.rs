@@ -3,6 +3,7 @@
 //! What is known to be in the kernel is kept beside it and follows every write that succeeded, so that a change that failed
 //! half-way is completed by the next one.
 
+use crate::epochs::Epochs;
 use crate::error::Error;
 use crate::pins::{Pins, ignoring_absence, open};
 use crate::plan::{Difference, PolicyMap, difference};
@@ -38,6 +39,7 @@ pub(crate) struct Maps {
     counters: PerCpuArray<MapData, u64>,
     listeners: SockMap<MapData>,
     pub(crate) quotas: Quotas,
+    pub(crate) epochs: Epochs,
     /// What is in the kernel.
     pub(crate) entries: Entries,
     pub(crate) installed: InstalledPolicies,
@@ -66,6 +68,7 @@ impl Maps {
             counters: open(pins, "COUNTERS")?,
             listeners: open(pins, "LISTENERS")?,
             quotas: Quotas::open(pins, flows)?,
+            epochs: Epochs::default(),
             pins: pins.clone(),
             entries: Entries::default(),
             installed: InstalledPolicies::new(),
@@ -261,10 +264,11 @@ impl Maps {
         Ok(())
     }
 
-    /// From now on flows that were judged before are judged again.
-    pub(crate) fn bump_epoch(&mut self) -> Result<(), Error> {
+    /// From now on flows that were judged before are judged again, under this revision.
+    pub(crate) fn bump_epoch(&mut self, revision: u64) -> Result<(), Error> {
         let Raw(settings) = self.settings.get(&0, 0).map_err(Error::map("read", "SETTINGS"))?;
         let next = Settings { epoch: settings.epoch.wrapping_add(1), ..settings };
+        self.epochs.note(next.epoch, revision);
         self.settings.set(0, Raw(next), 0).map_err(Error::map("write", "SETTINGS"))
     }
 

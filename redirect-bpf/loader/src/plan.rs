@@ -19,6 +19,8 @@ pub type Ipcache = BTreeMap<(u32, IpcacheKey), u32>;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
+    /// Of the snapshot: what packets that this judges are recorded under.
+    pub revision: u64,
     /// By interface name: an endpoint and its policy.
     pub endpoints: BTreeMap<Box<str>, PlannedEndpoint>,
     pub ipcache: Ipcache,
@@ -48,6 +50,7 @@ const MAPPED_BITS: u32 = 96;
 pub fn plan(snapshot: &Snapshot) -> Plan {
     let mut policies = Policies::default();
     Plan {
+        revision: snapshot.revision(),
         endpoints: snapshot.endpoints().iter().filter_map(|e| planned(e, snapshot, &mut policies)).collect(),
         ipcache: snapshot
             .ipcache()

@@ -118,7 +118,7 @@ impl Redirector {
             flows: Flows::open(&pins, programs.collect()?)?,
             guard,
             neighbours: Neighbours::default(),
-            events: Some(Events::open(&pins)?),
+            events: Some(Events::open(&pins, maps.epochs.clone())?),
             pins,
             programs,
             maps,
@@ -158,7 +158,7 @@ impl Redirector {
         self.maps.set_entries(&wanted.over(&self.maps.entries))?;
         // What is denied from now on stops now, in both directions: flows are judged again by the programs, packet by packet,
         // and nobody has to be cut for it.
-        self.maps.bump_epoch()?;
+        self.maps.bump_epoch(plan.revision)?;
         self.attach_missing(&interfaces_of([&*plan]));
         self.see_to_refusals()?;
         self.tell_guard()?;
@@ -191,9 +191,10 @@ impl Redirector {
         let policies = self.policies(&plan);
         self.maps.set_policies(step(&self.maps.installed, &policies, &unused(&in_use)))?;
         self.maps.retain_policies(&policies)?;
+        let revision = plan.revision;
         (self.plan, self.next) = (Some(plan), None);
         self.tell_guard()?;
-        self.maps.bump_epoch()?;
+        self.maps.bump_epoch(revision)?;
         self.flows.settle()?;
         core::mem::take(&mut self.obsolete).iter().for_each(|pins| remove_obsolete(pins));
         Ok(())
@@ -451,7 +452,7 @@ impl Redirector {
     fn see_to_refusals(&mut self) -> Result<(), Error> {
         let plans: Vec<_> = self.plan.iter().chain(&self.next).map(Arc::clone).collect();
         let Some(newest) = plans.last() else { return Ok(()) };
-        let withheld = self.withheld(newest);
+        let (withheld, revision) = (self.withheld(newest), newest.revision);
         let mut given = Policies::new();
         for (id, policy) in plans.iter().flat_map(|plan| self.policies(plan)) {
             if !withheld.contains(&id) && !self.maps.installed.contains_key(&id) {
@@ -468,7 +469,7 @@ impl Redirector {
             let in_use = self.maps.identities_in_use();
             self.maps.set_policies(step(&self.maps.installed, &given, &unused(&in_use)))?;
         }
-        if changed { self.maps.bump_epoch() } else { Ok(()) }
+        if changed { self.maps.bump_epoch(revision) } else { Ok(()) }
     }
 
     fn attach(&mut self, interface: &str, ifindex: u32) -> Result<(), Error> {

@@ -79,7 +79,7 @@ impl Http1 {
             cx.step(Step::Send { to: Side::Client, bytes });
         }
         record.reason = Some(reason);
-        record.http.get_or_insert_default().status = denial::status(reason);
+        record.detail.tell_http(|http| http.status = denial::status(reason));
         cx.record(record);
     }
 

@@ -123,12 +123,13 @@ impl Http1 {
 
     fn describe(&self, record: &mut FlowRecord, request: &head::Request<'_>, cx: &Cx<'_>) {
         record.unix_ns = cx.now.unix_ns - cx.now.unix_ns.min(cx.now.mono_ns - self.head_complete_ns(cx));
-        let HttpInfo { version, method, path, host, status } = record.http.get_or_insert_default();
-        *version = Some(request.version);
-        method.set(request.method);
-        path.set_start(request.origin, recorded(request.origin, cx.limits.queries));
-        host.set(request.host);
-        *status = 0;
+        record.detail.tell_http(|HttpInfo { version, method, path, host, status }| {
+            *version = Some(request.version);
+            method.set(request.method);
+            path.set_start(request.origin, recorded(request.origin, cx.limits.queries));
+            host.set(request.host);
+            *status = 0;
+        });
     }
 
     /// Now, or before the dial that the head had to wait for.

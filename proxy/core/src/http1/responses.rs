@@ -71,7 +71,7 @@ impl Http1 {
         }
         if !message.is_interim() {
             exchange.answer = ResponseState::Begun;
-            exchange.record.http.get_or_insert_default().status = message.status;
+            exchange.record.detail.tell_http(|http| http.status = message.status);
             let then = if message.persistent { Then::Keep } else { Then::Close };
             let body = Body::of_response(message.body);
             if body.is_done() {

@@ -224,9 +224,12 @@ fn a_record_tells_everything() {
     assert_eq!(record.unix_ns, 1_000_000);
     let rule = record.rule.as_ref().unwrap().to_string();
     assert_eq!(rule, "default/rule1: spec.ingress[0].toPorts[0].rules.http[0]");
-    let http = record.http.as_ref().unwrap();
+    let http = record.detail.http().unwrap();
     assert_eq!((http.host.as_str(), http.status), ("a", 200));
-    let name = |identity: &policy_model::Identity| identity.labels.get("k8s", "name").map(str::to_owned);
+    assert_eq!(record.protocol, policy_model::rule::Protocol::TCP);
+    assert!(record.audit.is_none());
+    let name =
+        |party: &policy_model::Party| party.endpoint.as_ref().map(|endpoint| endpoint.name.to_string());
     assert_eq!(record.source.as_deref().and_then(name).unwrap(), "tiefighter");
     assert_eq!(record.target.as_deref().and_then(name).unwrap(), "deathstar");
 }

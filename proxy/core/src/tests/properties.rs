@@ -249,7 +249,7 @@ proptest! {
         shell.stop();
         let forwarded = paths(shell.got_bytes(Side::Server));
         let recorded: Vec<_> = shell.records.iter().filter(|record| record.bytes_up > 0)
-            .filter_map(|record| record.http.as_ref().map(|http| http.path.to_string())).collect();
+            .filter_map(|record| record.detail.http().map(|http| http.path.to_string())).collect();
         prop_assert_eq!(&forwarded, &recorded);
         prop_assert!(forwarded.iter().all(|path| path.starts_with("/ok") || path.starts_with("/other")));
     }

@@ -204,7 +204,7 @@ fn every_denied_request_is_answered_as_recorded() {
         script.iter().for_each(|event| act(&mut shell, event));
         let denied = shell.records.iter().filter(|record| record.outcome == crate::record::Outcome::Denied);
         let recorded: Vec<_> =
-            denied.filter_map(|record| record.http.as_ref()).map(|http| http.status).collect();
+            denied.filter_map(|record| record.detail.http()).map(|http| http.status).collect();
         let got = shell.got(Side::Client);
         let answers =
             got.split("HTTP/1.1 4").skip(1).map(|rest| format!("4{}", rest.split(' ').next().unwrap()));

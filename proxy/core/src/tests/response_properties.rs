@@ -221,7 +221,7 @@ proptest! {
     fn denials_are_answered_as_they_are_recorded(asked in asked(), answers in answers(), cuts in cuts()) {
         let mut shell = converse(&asked, &answers, &cuts);
         shell.stop();
-        let of_requests = shell.records.iter().filter(|record| record.http.is_some());
+        let of_requests = shell.records.iter().filter(|record| record.detail.http().is_some());
         let denied = of_requests.clone().filter(|record| record.outcome == Outcome::Denied).count();
         prop_assert!(of_requests.count() <= asked.len());
         let answered = shell.got(Side::Client).matches("HTTP/1.1 403 Forbidden\r\ncontent-type").count();

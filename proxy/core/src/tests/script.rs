@@ -78,9 +78,11 @@ pub(crate) enum Policy {
     Upgrade,
     /// A pattern that costs much by the byte.
     Heavy,
+    /// As `Ok`, but the client's pod is gone.
+    Gone,
 }
 
-const POLICIES: [Policy; 11] = [
+const POLICIES: [Policy; 12] = [
     Policy::Absent,
     Policy::L4,
     Policy::Ok,
@@ -92,6 +94,7 @@ const POLICIES: [Policy; 11] = [
     Policy::Egress,
     Policy::Upgrade,
     Policy::Heavy,
+    Policy::Gone,
 ];
 
 /// How a script runs, apart from what happens in it.
@@ -169,12 +172,12 @@ pub(crate) fn act(shell: &mut Shell, event: &Do) {
 /// `denied GET /x no_http_rule 403`, `ended connection revoked`.
 pub(crate) fn summary(record: &FlowRecord) -> String {
     let mut words = vec![record.outcome.name().to_owned()];
-    match &record.http {
+    match record.detail.http() {
         None => words.push("connection".to_owned()),
         Some(http) => words.extend([http.method.to_string(), http.path.to_string()]),
     }
     words.extend(record.reason.map(|reason| reason.name().to_owned()));
-    words.extend(record.http.as_ref().filter(|http| http.status != 0).map(|http| http.status.to_string()));
+    words.extend(record.detail.http().filter(|http| http.status != 0).map(|http| http.status.to_string()));
     words.retain(|word| !word.is_empty());
     words.join(" ")
 }
@@ -249,10 +252,11 @@ fn resolved(policy: Policy) -> Snapshot {
             addresses: Vec::new(),
             allow_localhost: true,
         },
-        endpoints: vec![
-            endpoint("tiefighter", "10.0.0.1", "empire"),
-            endpoint("deathstar", "10.0.0.2", "empire"),
-        ],
+        endpoints: [("tiefighter", "10.0.0.1"), ("deathstar", "10.0.0.2")]
+            .into_iter()
+            .filter(|(name, _)| policy != Policy::Gone || *name != "tiefighter")
+            .map(|(name, address)| endpoint(name, address, "empire"))
+            .collect(),
         peers: Vec::new(),
         policies: object(policy).into_iter().map(Arc::new).collect(),
     };
@@ -283,7 +287,7 @@ fn object(policy: Policy) -> Option<rule::Policy> {
     Some(match policy {
         Policy::Absent => return None,
         Policy::L4 => allows("tiefighter", L7::None),
-        Policy::Ok => allows("tiefighter", http("ingress[0]", path("/ok.*"))),
+        Policy::Gone | Policy::Ok => allows("tiefighter", http("ingress[0]", path("/ok.*"))),
         Policy::Other => allows("tiefighter", http("ingress[0]", path("/other.*"))),
         Policy::Closed => allows("xwing", L7::None),
         Policy::DenyRule => denies("tiefighter"),

@@ -1,6 +1,7 @@
 //! Which records a reader wants. Everything that is given must hold; of several values with commas between them, one.
 
 use proxy_core::Reason;
+use proxy_core::api::detail::{DetailFilter, is_one_of};
 use proxy_core::api::{FlowParty, FlowView};
 use redirect::DropReason;
 use serde::Deserialize;
@@ -37,25 +38,25 @@ impl FlowFilter {
         };
         equal(&self.verdict, Some(&view.verdict))
             && equal(&self.reason, view.reason.as_deref())
-            && equal(&self.kind, Some(&view.kind))
             && equal(&self.direction, Some(&view.direction))
-            && equal(&self.method, view.method.as_deref())
             && among(&self.from, &view.source)
             && among(&self.to, &view.destination)
-            && self
-                .path
-                .as_deref()
-                .is_none_or(|p| view.path.as_deref().is_some_and(|path| path.starts_with(p)))
+            && view.detail.passes(&self.detail())
+    }
+
+    /// What each protocol answers for itself.
+    fn detail(&self) -> DetailFilter<'_> {
+        DetailFilter {
+            kind: self.kind.as_deref(),
+            method: self.method.as_deref(),
+            path: self.path.as_deref(),
+        }
     }
 }
 
 fn reasons() -> impl Iterator<Item = &'static str> {
     let dropped = DropReason::ALL.iter().map(|(_number, reason)| *reason).chain([DropReason::Unnamed]);
     Reason::ALL.iter().map(|reason| reason.name()).chain(dropped.map(DropReason::name))
-}
-
-fn is_one_of(wanted: &str, is: &str) -> bool {
-    wanted.split(',').any(|wanted| wanted.trim().eq_ignore_ascii_case(is))
 }
 
 fn is_party(party: &FlowParty, wanted: &str) -> bool {
@@ -71,6 +72,7 @@ fn is_party(party: &FlowParty, wanted: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proxy_core::api::{DetailView, HttpView};
 
     fn view() -> FlowView {
         let party = |endpoint: &str, address: &str, label: &str| FlowParty {
@@ -80,14 +82,16 @@ mod tests {
             ..FlowParty::default()
         };
         FlowView {
-            kind: "http-request".into(),
+            detail: DetailView::Http(HttpView {
+                method: Some("PUT".into()),
+                path: Some("/v1/exhaust-port".into()),
+                ..HttpView::default()
+            }),
             direction: "ingress".into(),
             verdict: "denied".into(),
             reason: Some("no_http_rule".into()),
             source: party("default/xwing", "10.0.0.1", "k8s:org=alliance"),
             destination: party("default/deathstar-1", "10.0.0.2", "k8s:org=empire"),
-            method: Some("PUT".into()),
-            path: Some("/v1/exhaust-port".into()),
             ..FlowView::default()
         }
     }

@@ -344,11 +344,11 @@ pub(super) enum Farewell {
 impl Worker {
     /// Records a connection that no session has seen.
     pub(crate) fn refuse(&mut self, ends: &Ends, reason: Reason, snapshot: &Snapshot, now: Now) {
-        let identity = |address| Some(Arc::clone(snapshot.identity_of(address)));
+        let party = |address| Some(Arc::clone(snapshot.directory().party_at(address)));
         let record = FlowRecord {
             unix_ns: now.unix_ns,
-            source: identity(ends.client.0.ip()),
-            target: identity(ends.destination.0.ip()),
+            source: party(ends.client.0.ip()),
+            target: party(ends.destination.0.ip()),
             outcome: Outcome::Denied,
             reason: Some(reason),
             revision: snapshot.revision(),

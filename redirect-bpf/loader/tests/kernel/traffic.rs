@@ -6,8 +6,10 @@ use crate::peers::{
     Server, assert_dropped, assert_lands, assert_reset, connect, datagrams, exchange, pair, reaches, talk,
 };
 use policy_model::rule::Protocol;
+use redirect::plan::Plan;
 use redirect::{DropReason, Fate, KernelEvent, Redirector};
 use redirect_abi::verdict::{ALLOW, DENY, REDIRECT};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -96,6 +98,29 @@ fn the_group_of_a_listener_shares_the_connections() {
     let served: Vec<usize> = proxy.accepted();
     assert_eq!(served.iter().sum::<usize>(), 64);
     assert!(served.iter().all(|count| *count > 0), "{served:?}");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn drops_are_told_with_the_revision_that_judged() {
+    let node = Node::with_pods(2);
+    let mut redirector = start(&node);
+    let [to, _] = addresses(0, PORT);
+    for revision in [5, 6] {
+        apply(&node, &mut redirector, Plan { revision, ..plan(2, &[(0, &[])]) });
+        assert_dropped(&node, 1, to);
+    }
+    // Both are read when the second one is in force.
+    let revisions: BTreeSet<_> = events(&mut redirector).iter().map(|event| event.revision).collect();
+    assert_eq!(revisions, [Some(5), Some(6)].into());
+    drop(redirector);
+    // What an earlier process has left in force has no number that this one knows.
+    let mut redirector = start(&node);
+    let [_, other] = addresses(0, PORT);
+    assert_dropped(&node, 1, other);
+    let told = events(&mut redirector);
+    let told = told.iter().find(|event| event.destination == other).expect("an event");
+    assert_eq!((told.drop, told.revision), (Some(DropReason::Policy), None));
 }
 
 #[test]

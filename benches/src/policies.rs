@@ -1,5 +1,6 @@
 //! Policies and requests for the benches of `policy-model`.
 
+use policy_model::automata::Patterns;
 use policy_model::cidr::Prefix;
 use policy_model::http::{Headers, HttpRules, Request};
 use policy_model::identity::Numbers;
@@ -201,4 +202,9 @@ fn object(name: &str) -> ObjectName {
 
 fn app(name: &str) -> Selector {
     Selector { requirements: vec![Requirement::In(SelectorKey::parse("app"), vec![name.into()])] }
+}
+
+/// Whether a policy may have these rules.
+pub fn is_accepted(rules: &[HttpRule]) -> bool {
+    policy("bench", "b", "a", L7::Http(rules.to_vec())).compile(&mut Patterns::default()).is_ok()
 }

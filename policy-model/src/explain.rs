@@ -117,7 +117,7 @@ impl Question<'_> {
 
     fn judged(&self, rules: &PortRules) -> DirectionExplanation {
         let Some(readings) = self.readings else { return DirectionExplanation::new("inspected", None) };
-        let (mut allowed, effort) = (None, Effort::default());
+        let (mut allowed, effort) = (None, Effort::of_readings(readings.len()));
         for reading in readings {
             match rules.judge(reading, &effort) {
                 Ok(rule) => allowed = allowed.or(Some(rule)),

@@ -260,6 +260,13 @@ pub struct Efforts {
     ingress: Effort,
 }
 
+impl Efforts {
+    /// Of a request that can be read in so many ways.
+    pub fn of_readings(count: usize) -> Self {
+        Self { egress: Effort::of_readings(count), ingress: Effort::of_readings(count) }
+    }
+}
+
 /// One direction's word on one request.
 enum DirectionVerdict<'a> {
     Deny(Denial),

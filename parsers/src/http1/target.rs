@@ -8,7 +8,7 @@
 //! INVARIANT: what follows the first `?` stands behind every reading as it was sent, unless the reading ends before it.
 
 use alloc::vec::Vec;
-use memchr::{memchr, memchr_iter, memrchr};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TargetError {
@@ -81,6 +81,11 @@ impl Readings {
         starts.zip(&self.ends).map(|(start, end)| self.bytes.get(start..*end).unwrap_or_default())
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
     fn clear(&mut self) {
         self.bytes.clear();
         self.ends.clear();
@@ -149,7 +154,7 @@ fn is_plain(path: &[u8]) -> bool {
 /// Writes the normal form of a path.
 fn decode_unreserved(path: &[u8], out: &mut Vec<u8>) -> Result<(), TargetError> {
     let mut rest = path;
-    while let Some(found) = memchr(b'%', rest) {
+    while let Some(found) = if rest.starts_with(b"%") { Some(0) } else { memchr(b'%', rest) } {
         let (before, escape) = rest.split_at_checked(found).unwrap_or_default();
         let (escape, after) = escape.split_at_checked(3).ok_or(TargetError::BrokenEscape)?;
         out.extend_from_slice(before);
@@ -163,13 +168,20 @@ fn decode_unreserved(path: &[u8], out: &mut Vec<u8>) -> Result<(), TargetError> 
     }
     out.extend_from_slice(rest);
     // Asked of the normal form: `%25%341` is `%2541`, which a backend that decodes twice takes for `A`.
-    if memchr_iter(b'%', out).any(|at| out.get(at..).is_some_and(is_escaped_escape)) {
+    if has_escaped(out, b'%') && memchr_iter(b'%', out).any(|at| out.get(at..).is_some_and(is_escaped_escape))
+    {
         return Err(TargetError::EscapedEscape);
     }
-    if memchr_iter(b'%', out).any(|at| out.get(at..).is_some_and(is_overlong)) {
+    if has_high_lead(out) && memchr_iter(b'%', out).any(|at| out.get(at..).is_some_and(is_overlong)) {
         return Err(TargetError::OverlongUtf8);
     }
     Ok(())
+}
+
+/// Whether any escape may be of `0xc0` or more.
+fn has_high_lead(path: &[u8]) -> bool {
+    let pairs = path.iter().zip(path.get(1..).unwrap_or_default());
+    pairs.fold(false, |any, (mark, one)| any | ((*mark == b'%') & matches!(one | 0x20, b'c'..=b'f')))
 }
 
 /// Whether the escape that `bytes` begin with begins an overlong form: one of more bytes than the character needs, as UTF-8
@@ -222,8 +234,13 @@ fn is_escaped_escape(bytes: &[u8]) -> bool {
 /// The byte that `%XX` stands for.
 fn escaped(escape: &[u8]) -> Option<u8> {
     let [b'%', high, low] = escape else { return None };
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    Some(digit(*high)? * 16 + digit(*low)?)
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    Some(digit(*high)? << 4 | digit(*low)?)
 }
 
 fn is_unreserved(byte: u8) -> bool {
@@ -308,11 +325,16 @@ fn cut(path: &[u8], at: Option<usize>, out: &mut Vec<u8>) -> bool {
 
 /// Segments of dots, and those that are once they are cut.
 fn has_dot_segments(path: &[u8]) -> bool {
-    path.split(|byte| *byte == b'/').any(|segment| {
-        let (dots, behind) = segment.split_at_checked(dots_len(segment)).unwrap_or_default();
-        matches!(dots.len(), 1 | 2)
-            && (behind.is_empty() || behind.starts_with(b";") || behind.starts_with(SPACE))
+    dotted(path).any(|behind| {
+        behind.is_empty() || [b"/".as_slice(), b";", SPACE].iter().any(|end| behind.starts_with(end))
     })
+}
+
+/// What stands behind each one or two dots that begin a segment.
+fn dotted(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let starts = memmem::find_iter(path, b"/.").filter_map(|slash| path.get(slash + 1..));
+    let behind = |rest: &'_ [u8]| (1..=2).contains(&dots_len(rest)).then(|| dots_len(rest));
+    starts.filter_map(move |rest| rest.get(behind(rest)?..))
 }
 
 fn dots_len(segment: &[u8]) -> usize {
@@ -323,7 +345,7 @@ const SPACE: &[u8] = b"%20";
 
 /// Windows does.
 fn drop_spaces_behind_dots(path: &[u8], out: &mut Vec<u8>) -> bool {
-    if find_escaped(path, b' ').is_none() {
+    if !has_escaped(path, b' ') || !dotted(path).any(|behind| behind.starts_with(SPACE)) {
         return false;
     }
     for (index, segment) in path.split(|byte| *byte == b'/').enumerate() {
@@ -343,22 +365,43 @@ fn has_pair(path: &[u8], first: u8, second: u8) -> bool {
     pairs.fold(false, |any, (one, next)| any | ((*one == first) & (*next == second)))
 }
 
+/// So many bytes are asked at once for an escape.
+const STRETCH: usize = 64;
+
+/// Whether a byte may be there as an escape: whoever finds it looks closer. Without a branch on the bytes, which vectorises, as
+/// paths may consist of escapes.
+fn has_escaped(path: &[u8], wanted: u8) -> bool {
+    let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' - 10 + value };
+    let (high, low) = (digit(wanted >> 4), digit(wanted & 0xf));
+    // The bit tells letters' case; the first digit of those that are asked for is none.
+    let escapes = path.iter().zip(path.get(1..).unwrap_or_default()).zip(path.get(2..).unwrap_or_default());
+    escapes
+        .fold(false, |any, ((mark, one), two)| any | ((*mark == b'%') & (*one == high) & (two | 0x20 == low)))
+}
+
 fn find_escaped(path: &[u8], wanted: u8) -> Option<usize> {
-    memchr_iter(b'%', path).find(|at| path.get(*at..at + 3).and_then(escaped) == Some(wanted))
+    let is_wanted = |escape: &[u8]| escaped(escape) == Some(wanted);
+    let starts = (0..path.len()).step_by(STRETCH);
+    starts.into_iter().find_map(|start| {
+        let rest = path.get(start..)?;
+        let stretch = rest.get(..STRETCH + 2).unwrap_or(rest);
+        let found = || stretch.windows(3).position(is_wanted);
+        has_escaped(stretch, wanted).then(found).flatten().map(|at| start + at)
+    })
 }
 
 /// Decodes every escape of `wanted`.
 fn decode(path: &[u8], wanted: u8, out: &mut Vec<u8>) -> bool {
-    let mut copied = 0;
-    for at in memchr_iter(b'%', path) {
-        if path.get(at..at + 3).and_then(escaped) == Some(wanted) {
-            out.extend_from_slice(path.get(copied..at).unwrap_or_default());
-            out.push(wanted);
-            copied = at + 3;
-        }
+    if !has_escaped(path, wanted) {
+        return false;
     }
-    out.extend_from_slice(path.get(copied..).unwrap_or_default());
-    copied > 0
+    let mut rest = path;
+    while let Some((first, behind)) = rest.split_first() {
+        let is_wanted = *first == b'%' && rest.get(..3).and_then(escaped) == Some(wanted);
+        out.push(if is_wanted { wanted } else { *first });
+        rest = if is_wanted { behind.get(2..).unwrap_or_default() } else { behind };
+    }
+    true
 }
 
 fn turn_backslashes(path: &[u8], out: &mut Vec<u8>) -> bool {

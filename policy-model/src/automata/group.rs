@@ -5,6 +5,7 @@
 //! Patterns that begin with `.*` are told apart by their ends: a table that reads backwards knows one of hundreds after a few bytes,
 //! where one that reads forwards has to remember each that may have begun.
 
+use super::abreast::{self, Lane, Table};
 use super::inside::Inside;
 use super::positions::Positions;
 use super::start::{Reads, inside, words};
@@ -13,7 +14,6 @@ use regex_automata::dfa::{Automaton as _, StartKind, dense};
 use regex_automata::hybrid;
 use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
 use regex_automata::util::pool::Pool;
-use regex_automata::util::primitives::StateID;
 use regex_automata::{Anchored, Input, MatchKind};
 use regex_syntax::hir::Hir;
 use std::collections::HashMap;
@@ -49,13 +49,13 @@ const TABLE_STATES_MAX: usize = 16 * 1024;
 
 /// Patterns that are run together.
 enum Automaton {
-    Backward(Box<dense::DFA<Vec<u32>>>),
+    Backward(Box<Table>),
     /// For what stands anywhere in a line.
     Inside(Box<Inside>),
     Lazy(Box<Lazy>),
     /// Of one pattern.
     Positions(Box<Positions>),
-    Table(Box<dense::DFA<Vec<u32>>>),
+    Table(Box<Table>),
 }
 
 struct Lazy {
@@ -144,12 +144,7 @@ impl Automaton {
     }
 }
 
-fn dense(
-    nfa: &NFA,
-    start: StartKind,
-    bytes_max: usize,
-    build_bytes_max: usize,
-) -> Option<Box<dense::DFA<Vec<u32>>>> {
+fn dense(nfa: &NFA, start: StartKind, bytes_max: usize, build_bytes_max: usize) -> Option<Box<Table>> {
     let config = dense::Config::new()
         .match_kind(MatchKind::All)
         .start_kind(start)
@@ -159,12 +154,7 @@ fn dense(
 }
 
 /// `None`: nothing matches. The whole of `bytes` is given, so that `^` and `\b` see what stands before `from`.
-fn table_matches(
-    table: &dense::DFA<Vec<u32>>,
-    bytes: &[u8],
-    from: usize,
-    each: &mut impl FnMut(usize),
-) -> Option<()> {
+fn table_matches(table: &Table, bytes: &[u8], from: usize, each: &mut impl FnMut(usize)) -> Option<()> {
     let input = Input::new(bytes).range(from..).anchored(Anchored::Yes);
     let mut state = table.start_state_forward(&input).ok()?;
     for byte in bytes.get(from..)? {
@@ -173,17 +163,12 @@ fn table_matches(
             return None;
         }
     }
-    report(table, table.next_eoi_state(state), each);
+    abreast::report(table, state, each);
     Some(())
 }
 
 /// As [`table_matches`], from the end. Nothing looks around in here.
-fn backward_matches(
-    table: &dense::DFA<Vec<u32>>,
-    bytes: &[u8],
-    from: usize,
-    each: &mut impl FnMut(usize),
-) -> Option<()> {
+fn backward_matches(table: &Table, bytes: &[u8], from: usize, each: &mut impl FnMut(usize)) -> Option<()> {
     let input = Input::new(bytes).range(from..).anchored(Anchored::Yes);
     let mut state = table.start_state_reverse(&input).ok()?;
     for byte in bytes.get(from..)?.iter().rev() {
@@ -192,14 +177,8 @@ fn backward_matches(
             return None;
         }
     }
-    report(table, table.next_eoi_state(state), each);
+    abreast::report(table, state, each);
     Some(())
-}
-
-fn report(table: &dense::DFA<Vec<u32>>, state: StateID, each: &mut impl FnMut(usize)) {
-    if table.is_match_state(state) {
-        (0..table.match_len(state)).for_each(|i| each(table.match_pattern(state, i).as_usize()));
-    }
 }
 
 impl Lazy {
@@ -243,6 +222,15 @@ impl Part {
     /// Calls `each` with the number of every pattern that matches `bytes[from..]` as a whole.
     pub(crate) fn matches(&self, bytes: &[u8], from: usize, each: &mut impl FnMut(usize)) {
         self.automaton.matches(bytes, from, each);
+    }
+
+    /// As a walk that can go along with others, where it is one through a table.
+    pub(crate) fn lane(&self) -> Option<Lane<'_>> {
+        match &self.automaton {
+            Automaton::Backward(table) => Some(Lane::Backward(table)),
+            Automaton::Table(table) => Some(Lane::Forward(table)),
+            Automaton::Inside(_) | Automaton::Lazy(_) | Automaton::Positions(_) => None,
+        }
     }
 
     /// Whether any of its patterns matches `bytes[from..]` as a whole.

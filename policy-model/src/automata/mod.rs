@@ -9,6 +9,7 @@
 //! the time, so a policy that is accepted once is accepted everywhere.
 //! INVARIANT: compiling stops where the budget is gone: what a refused policy costs is bounded as well.
 
+mod abreast;
 mod positions;
 mod start;
 mod inside;
@@ -21,6 +22,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use abreast::{LANES, Lane, matches};
 pub use group::Patterns;
 pub(crate) use group::{Matcher, Part, Place};
 pub(crate) use start::{Reads, Rest, Start, starts, words};
@@ -32,7 +34,7 @@ pub const AUTOMATON_BYTES_MAX: usize = 64 << 20;
 pub const AUTOMATON_STATES_MAX: usize = 400_000;
 
 /// The steps that a policy's automata may take for one byte of a path, a host or a method, whatever the path: one for each automaton
-/// on its way, more for a pattern that is too big for a table.
+/// on its way, as measured more for a pattern that is too big for a table.
 pub const WEIGHT_MAX: usize = 12;
 
 /// Patterns with one start are looked at in groups of this many.

@@ -12,6 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 const WORDS_MAX: usize = 16;
 const POSITIONS_MAX: usize = WORDS_MAX * 64;
 
+/// One word takes no loops.
+const WEIGHT_OF_A_WORD: usize = 7;
+const WEIGHT_OF_WORDS: usize = 8;
+const JUMPS_OF_A_STEP: usize = 2;
+
 type Set = [u64; WORDS_MAX];
 
 #[derive(Debug)]
@@ -94,55 +99,93 @@ impl Positions {
         sets.get(index * self.words..).and_then(|sets| sets.get(..self.words)).unwrap_or_default()
     }
 
-    /// What a byte costs at most, where one of a table costs 1: every word, and what comes behind each position
-    /// that does not just step.
+    /// What a byte costs at most, as measured, where a table that is walked abreast with others costs 1: every word, and what
+    /// comes behind each position that does not just step.
     pub(super) fn weight(&self) -> usize {
         let positions = self.follows.len() / self.words;
         let ones: u32 = self.steps.iter().map(|word| word.count_ones()).sum();
         let jumps = positions - usize::try_from(ones).unwrap_or(0).min(positions);
-        let leaves = self.leaves.iter().any(|word| *word != 0);
-        2 + self.words * (1 + usize::from(leaves)) + jumps * (4 + self.words) / 8
+        let words = if self.words == 1 { WEIGHT_OF_A_WORD } else { WEIGHT_OF_WORDS + self.words };
+        words + jumps / JUMPS_OF_A_STEP
     }
 
     pub(super) fn matches(&self, bytes: &[u8]) -> bool {
+        // A set of a known size stays in registers.
+        match self.words {
+            1 => self.run::<1>(bytes),
+            2 => self.run::<2>(bytes),
+            3 => self.run::<3>(bytes),
+            4 => self.run::<4>(bytes),
+            5 => self.run::<5>(bytes),
+            6 => self.run::<6>(bytes),
+            7 => self.run::<7>(bytes),
+            8 => self.run::<8>(bytes),
+            9 => self.run::<9>(bytes),
+            10 => self.run::<10>(bytes),
+            11 => self.run::<11>(bytes),
+            12 => self.run::<12>(bytes),
+            13 => self.run::<13>(bytes),
+            14 => self.run::<14>(bytes),
+            15 => self.run::<15>(bytes),
+            WORDS_MAX.. => self.run::<WORDS_MAX>(bytes),
+            0 => false,
+        }
+    }
+
+    fn run<const N: usize>(&self, bytes: &[u8]) -> bool {
+        let (steps, leaves) = (head::<N>(&self.steps), head::<N>(&self.leaves));
+        let (exit, ends) = (head::<N>(&self.exit), head::<N>(&self.accepts));
+        let (takes, _) = self.takes.as_chunks::<N>();
+        let (follows, _) = self.follows.as_chunks::<N>();
         let mut accepts = self.start_accepts;
-        let mut active = self.start;
+        let mut active = head::<N>(&self.start);
         for byte in bytes {
-            let takes = self.set(&self.takes, usize::from(*byte));
-            let mut next = [0; WORDS_MAX];
-            let (mut carry, mut any, mut leaving) = (0, 0, 0);
-            accepts = false;
-            let shifts = self.steps.iter().zip(&self.leaves);
-            let words = active.iter().zip(takes).zip(shifts).zip(&self.accepts).enumerate();
-            for (word, (((active, takes), (steps, leaves)), ends)) in words {
-                let taking = active & takes;
+            let takes = takes.get(usize::from(*byte)).copied().unwrap_or([0; N]);
+            let mut next = [0; N];
+            let (mut carry, mut any, mut leaving, mut jumping, mut ending) = (0, 0, 0, 0, 0);
+            let words = active.iter_mut().zip(takes).zip(steps.iter().zip(leaves)).zip(ends).zip(&mut next);
+            for ((((active, takes), (steps, leaves)), ends), next) in words {
+                let taking = *active & takes;
                 any |= taking;
-                accepts |= taking & ends != 0;
+                ending |= taking & ends;
                 leaving |= taking & leaves;
                 let stepping = taking & steps;
-                next.get_mut(word).into_iter().for_each(|next: &mut u64| *next |= stepping << 1 | carry);
+                *next = stepping << 1 | carry;
                 carry = stepping >> 63;
-                self.jump(word, taking & !steps, &mut next);
+                *active = taking & !steps;
+                jumping |= *active;
             }
             if any == 0 {
                 return false;
             }
+            accepts = ending != 0;
             if leaving != 0 {
-                next.iter_mut().zip(&self.exit).take(self.words).for_each(|(next, exit)| *next |= exit);
+                next.iter_mut().zip(exit).for_each(|(next, exit)| *next |= exit);
+            }
+            if jumping != 0 {
+                jump(follows, &active, &mut next);
             }
             active = next;
         }
         accepts
     }
+}
 
-    fn jump(&self, word: usize, mut from: u64, next: &mut Set) {
+/// Adds what comes behind each of `from`.
+fn jump<const N: usize>(follows: &[[u64; N]], from: &[u64; N], next: &mut [u64; N]) {
+    for (word, from) in from.iter().enumerate() {
+        let mut from = *from;
         while from != 0 {
             let bit = usize::try_from(from.trailing_zeros()).unwrap_or(0);
             from &= from - 1;
-            let follows = self.set(&self.follows, word * 64 + bit);
-            next.iter_mut().zip(follows).for_each(|(next, follows)| *next |= follows);
+            let follows = follows.get(word * 64 + bit);
+            next.iter_mut().zip(follows.into_iter().flatten()).for_each(|(next, follows)| *next |= follows);
         }
     }
+}
+
+fn head<const N: usize>(set: &Set) -> [u64; N] {
+    set.first_chunk().copied().unwrap_or([0; N])
 }
 
 /// The bytes that lead from a state to one other.

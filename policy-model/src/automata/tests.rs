@@ -96,6 +96,54 @@ fn a_heavy_pattern_is_refused() {
     accepted.iter().for_each(|text| assert!(compile(&[(*text).to_owned()]).is_ok(), "{text}"));
 }
 
+/// Walks that go side by side find what each finds by itself, wherever they begin, and whatever dies on the way.
+#[test]
+fn side_by_side_is_one_by_one() {
+    let texts =
+        ["/x?.*[ab]x", "/(a|b){5,9}c?a*", "/b?(a|b)*", "/x?[^b]*", "/.*b[^a]*", "/.*[bx]", "/[ab]*.*b+"];
+    // Behind a literal each, so that none shares an automaton.
+    let texts: Vec<String> = (texts.iter().enumerate()).map(|(i, text)| format!("/{i}{text}")).collect();
+    let automata = compile(&texts).unwrap();
+    let parts: Vec<Arc<Part>> = (texts.iter().flat_map(|text| automata.ways(text).unwrap()))
+        .filter_map(|way| match way.onward {
+            Onward::Pattern(place) => Some(place.part),
+            Onward::Anything | Onward::Line | Onward::Nothing => None,
+        })
+        .collect();
+    let (forward, backward): (Vec<_>, Vec<_>) =
+        parts.iter().partition(|part| matches!(part.lane(), Some(Lane::Forward(_))));
+    assert_eq!((forward.len(), backward.len()), (4, 3));
+    for path in [String::new(), "ab".repeat(50), "a".repeat(70) + "x", "b".repeat(33), "ab\nb".repeat(9)] {
+        for all in [&forward, &backward] {
+            (0..all.len()).for_each(|first| check_side_by_side(all, first, path.as_bytes()));
+        }
+    }
+}
+
+/// What takes long to look at is looked at once, however often it stands there.
+#[test]
+fn what_stands_inside_is_told_once() {
+    let texts: Vec<String> = (1..=8).map(|i| format!("/.*{}.*", "a".repeat(i))).collect();
+    let automata = compile(&texts).unwrap();
+    let ways = automata.ways(&texts[0]).unwrap();
+    let [Way { onward: Onward::Pattern(place), .. }] = &ways[..] else { panic!("{ways:?}") };
+    let mut told = Vec::new();
+    place.part.matches(format!("/{}ba", "a".repeat(7)).as_bytes(), 1, &mut |pattern| told.push(pattern));
+    told.sort_unstable();
+    assert_eq!(told, [0, 1, 2, 3, 4, 5, 6]);
+}
+
+#[track_caller]
+fn check_side_by_side(parts: &[&Arc<Part>], first: usize, bytes: &[u8]) {
+    let part = |i: usize| parts[(first + i) % parts.len()];
+    let places = [0, first.min(bytes.len()), bytes.len() / 2, bytes.len()];
+    let walks = [0, 1, 2, 3].map(|i| (part(i).lane().unwrap(), places[i]));
+    let (mut found, mut expect) = (Vec::new(), Vec::new());
+    matches(walks, bytes, &mut |lane, pattern| found.push((lane, pattern)));
+    (0..4).for_each(|i| part(i).matches(bytes, places[i], &mut |pattern| expect.push((i, pattern))));
+    assert_eq!(found, expect, "{first} {}", bytes.escape_ascii());
+}
+
 fn compile(texts: &[String]) -> Result<Automata, OverBudget> {
     let written = texts.iter().enumerate().map(|(rule, text)| Written { rule, field: Field::Path, text });
     Automata::compile(written, &mut Patterns::default(), Budget::Policy)

@@ -1,7 +1,8 @@
 //! What matching one request may take, in steps of automata: one byte looked at by one table is one step.
 //!
 //! A policy is refused if it takes more than [`WEIGHT_MAX`] of them for a byte of any path, and a request has twice as many for each
-//! of its own: what is accepted can be asked about paths of any length.
+//! of its own: what is accepted can be asked about paths of any length. Making many readings takes as long as half of these, so whoever
+//! is read in many ways has half.
 //!
 //! INVARIANT: steps are counted, never time: the same request under the same rules has the same verdict everywhere.
 //! INVARIANT: who has no steps left finds no match, so what is too costly to judge is denied, by that name.
@@ -12,11 +13,17 @@ use std::cell::Cell;
 /// The steps of one direction's rules over all readings of one request, for each byte of the longest of them.
 pub const STEPS_PER_BYTE: usize = 2 * WEIGHT_MAX;
 
+/// The same, where there are more readings than are usual.
+pub const STEPS_PER_BYTE_OF_MANY: usize = WEIGHT_MAX;
+
+/// Most paths have one reading, and those with one kind of marks in them a second one.
+pub const READINGS_USUAL: usize = 2;
+
 /// What a request has at least, whatever its length.
 pub const STEPS_MIN: usize = 10 * 1024;
 
 /// To find the rule that came nearest.
-const NEAREST_STEPS_MAX: usize = STEPS_MIN / 2;
+const NEAREST_STEPS_MAX: usize = STEPS_MIN / 4;
 
 /// To begin with an automaton.
 const START_STEPS: usize = 8;
@@ -24,18 +31,31 @@ const START_STEPS: usize = 8;
 /// The steps that are left.
 #[derive(Debug)]
 pub struct Effort {
+    per_byte: usize,
     granted: Cell<usize>,
     left: Cell<usize>,
     is_over: Cell<bool>,
 }
 
+/// Of a request with usual readings.
 impl Default for Effort {
     fn default() -> Self {
-        Self { granted: Cell::new(STEPS_MIN), left: Cell::new(STEPS_MIN), is_over: Cell::new(false) }
+        Self::of_readings(1)
     }
 }
 
 impl Effort {
+    /// Of a request that can be read in so many ways.
+    pub fn of_readings(count: usize) -> Self {
+        let per_byte = if count > READINGS_USUAL { STEPS_PER_BYTE_OF_MANY } else { STEPS_PER_BYTE };
+        Self {
+            per_byte,
+            granted: Cell::new(STEPS_MIN),
+            left: Cell::new(STEPS_MIN),
+            is_over: Cell::new(false),
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn unlimited() -> Self {
         Self { granted: Cell::new(usize::MAX), left: Cell::new(usize::MAX), ..Self::default() }
@@ -43,7 +63,7 @@ impl Effort {
 
     /// A reading of so many bytes is to be judged: the longest of them says what there is to spend.
     pub(super) fn grant(&self, bytes: usize) {
-        let granted = bytes.saturating_mul(STEPS_PER_BYTE);
+        let granted = bytes.saturating_mul(self.per_byte);
         let more = granted.saturating_sub(self.granted.get());
         if more > 0 && !self.is_over() {
             self.granted.set(granted);
@@ -71,7 +91,7 @@ impl Effort {
     }
 
     /// Whether something was left out because of what it takes.
-    pub(crate) fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.is_over.get()
     }
 }

@@ -26,7 +26,7 @@ use compile::Compiler;
 use condition::{Conditions, Failed};
 use headers::Ruled;
 
-pub use effort::{Effort, STEPS_MIN, STEPS_PER_BYTE};
+pub use effort::{Effort, READINGS_USUAL, STEPS_MIN, STEPS_PER_BYTE, STEPS_PER_BYTE_OF_MANY};
 
 pub(crate) use headers::{Names, header_holds, is_removed, values};
 use std::cmp::Reverse;

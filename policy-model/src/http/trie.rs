@@ -8,7 +8,7 @@
 
 use super::effort::Effort;
 use super::place;
-use crate::automata::Part;
+use crate::automata::{LANES, Lane, Part, matches};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -149,18 +149,21 @@ impl Trie {
         accept: &mut impl FnMut(Candidate) -> bool,
     ) {
         let line_from = if self.has_lines { line_from(path) } else { 0 };
-        let mut search = Search { trie: self, path, at: 0, line_from, best, effort, accept };
+        let (forward, backward) = (Queue::default(), Queue::default());
+        let mut search =
+            Search { trie: self, path, at: 0, line_from, best, effort, accept, forward, backward };
         let mut next = Some(&self.root);
-        while let Some(node) = next {
-            if node.first >= *search.best {
-                return;
-            }
-            let Some(behind) = self.behind(node, path, search.at) else { return };
+        while let Some(node) = next.filter(|node| node.first < *search.best) {
+            let Some(behind) = self.behind(node, path, search.at) else { break };
             search.at = behind;
             search.node(node);
             next = self.child(node, path, behind);
             search.at += usize::from(node.children.stride);
         }
+        let Search { forward, backward, .. } = &search;
+        let (forward, backward) = (*forward, *backward);
+        search.run(forward);
+        search.run(backward);
     }
 
     /// How far the path goes along with some rule, and the lowest rule that goes as far.
@@ -304,9 +307,25 @@ struct Search<'a, F> {
     best: &'a mut Candidate,
     effort: &'a Effort,
     accept: &'a mut F,
+    forward: Queue<'a>,
+    backward: Queue<'a>,
 }
 
-impl<F: FnMut(Candidate) -> bool> Search<'_, F> {
+/// Walks that are paid for, until there are as many as go side by side.
+#[derive(Clone, Copy, Default)]
+struct Queue<'a>([Option<Walk<'a>>; LANES]);
+
+#[derive(Clone, Copy)]
+struct Walk<'a> {
+    lane: Lane<'a>,
+    part: &'a Part,
+    from: usize,
+    /// Of the end that it decides; the rules of its patterns are members.
+    rules: Candidates,
+    is_one: bool,
+}
+
+impl<'a, F: FnMut(Candidate) -> bool> Search<'a, F> {
     fn node(&mut self, node: &Node) {
         let more = slice(&self.trie.ends, node.more_ends);
         for end in [node.end].iter().chain(more) {
@@ -323,26 +342,57 @@ impl<F: FnMut(Candidate) -> bool> Search<'_, F> {
             Behind::Line if self.at >= self.line_from => self.offer(end.rules),
             Behind::Nothing if self.at == self.path.len() => self.offer(end.rules),
             Behind::Line | Behind::Nothing => {}
-            Behind::Pattern(part) => {
-                let part = self.trie.parts.get(place(part));
-                let afforded = part.filter(|part| self.afford(part.weight()));
-                if afforded.is_some_and(|part| part.is_match(self.path, self.at)) {
-                    self.offer(end.rules);
-                }
-            }
-            Behind::Patterns(part) => self.patterns(part, end.rules.others),
+            Behind::Pattern(part) => self.part(part, end.rules, true),
+            Behind::Patterns(part) => self.part(part, end.rules, false),
         }
     }
 
-    fn patterns(&mut self, part: u32, members: u32) {
-        let members = self.trie.members.get(place(members)..).unwrap_or_default();
-        let Some(part) = self.trie.parts.get(place(part)).filter(|part| self.afford(part.weight())) else {
+    fn part(&mut self, part: u32, rules: Candidates, is_one: bool) {
+        let part: Option<&Arc<Part>> = self.trie.parts.get(place(part));
+        let Some(part) = part.filter(|part| self.afford(part.weight())) else { return };
+        let Some(lane) = part.lane() else {
+            let (path, at) = (self.path, self.at);
+            part.matches(path, at, &mut |pattern| self.found(rules, is_one, pattern));
             return;
         };
-        let (path, at) = (self.path, self.at);
-        part.matches(path, at, &mut |pattern| {
-            members.get(pattern).into_iter().for_each(|rules| self.offer(*rules));
+        let walk = Walk { lane, part, from: self.at, rules, is_one };
+        let queue = match lane {
+            Lane::Backward(_) => &mut self.backward,
+            Lane::Forward(_) => &mut self.forward,
+        };
+        if let Some(full) = queue.push(walk) {
+            self.run(full);
+        }
+    }
+
+    fn run(&mut self, queue: Queue<'a>) {
+        let path = self.path;
+        match queue.0 {
+            [Some(a), Some(b), Some(c), Some(d)] => self.abreast([a, b, c, d]),
+            [Some(a), Some(b), Some(c), None] => self.abreast([a, b, c]),
+            [Some(a), Some(b), ..] => self.abreast([a, b]),
+            [Some(a), ..] if a.rules.first < *self.best => {
+                a.part.matches(path, a.from, &mut |pattern| self.found(a.rules, a.is_one, pattern));
+            }
+            [..] => {}
+        }
+    }
+
+    fn abreast<const N: usize>(&mut self, walks: [Walk<'a>; N]) {
+        let lanes = walks.map(|walk| (walk.lane, walk.from));
+        matches(lanes, self.path, &mut |lane, pattern| {
+            if let Some(walk) = walks.get(lane) {
+                self.found(walk.rules, walk.is_one, pattern);
+            }
         });
+    }
+
+    fn found(&mut self, rules: Candidates, is_one: bool, pattern: usize) {
+        if is_one {
+            return self.offer(rules);
+        }
+        let members = self.trie.members.get(place(rules.others)..).unwrap_or_default();
+        members.get(pattern).into_iter().for_each(|rules| self.offer(*rules));
     }
 
     fn afford(&self, weight: usize) -> bool {
@@ -360,6 +410,16 @@ impl<F: FnMut(Candidate) -> bool> Search<'_, F> {
                 return;
             }
         }
+    }
+}
+
+impl<'a> Queue<'a> {
+    /// What is to be run now, where that was the last place.
+    fn push(&mut self, walk: Walk<'a>) -> Option<Self> {
+        let place = self.0.iter_mut().find(|place| place.is_none());
+        place.into_iter().for_each(|place| *place = Some(walk));
+        let is_full = self.0.iter().all(Option::is_some);
+        is_full.then(|| std::mem::take(self))
     }
 }
 

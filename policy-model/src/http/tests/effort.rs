@@ -65,6 +65,19 @@ fn readings_share_their_steps() {
     assert_eq!((allowed, effort.is_over()), (23, true));
 }
 
+/// Where there are more than two, each byte has half the steps.
+#[test]
+fn many_readings_have_less() {
+    let rules = compile(&[with_path("/x?.*[ab]y")]);
+    let path = "/".to_owned() + &"a".repeat(2047);
+    let request = Request { method: b"GET", target: path.as_bytes(), host: b"", headers: &Fields(&[]) };
+    for (readings, passes) in [(READINGS_USUAL, 23), (READINGS_USUAL + 1, 11)] {
+        let effort = Effort::of_readings(readings);
+        let denied = (0..30).take_while(|_| rules.matching(&request, &effort).is_none() && !effort.is_over());
+        assert_eq!(denied.count(), passes, "{readings}");
+    }
+}
+
 #[test]
 fn many_automata_cost_as_many_times() {
     // A start of its own for each, all of them on the way of one path.

@@ -36,7 +36,7 @@ fn inspect(request: &head::Request<'_>, link: &mut Link, cx: &mut Cx<'_>) -> Jud
     }
     let policy = link.policy(cx.snapshot);
     let fields = Fields(request);
-    let efforts = Efforts::default();
+    let efforts = Efforts::of_readings(cx.scratch.readings.count());
     let mut allowed = None;
     for target in cx.scratch.readings.iter() {
         let question = Request {

@@ -51,7 +51,7 @@ pub enum DenyReason {
     NoHttpRule,
     /// The direction is enforced, and no rule allows the connection.
     NoRule,
-    /// Judging the request by all patterns that it leads to would take more steps than a request may.
+    /// Judging the request by all patterns and headers that it leads to would take more steps than a request may.
     TooCostly,
     /// The rules of this port are of a kind that can't be judged.
     Unjudgeable,

@@ -35,7 +35,7 @@ impl Conditions {
     pub(super) fn hold(&self, request: &Request<'_>, names: Names, effort: &Effort) -> bool {
         self.method_holds(request, effort)
             && self.host_holds(request, effort)
-            && self.headers_hold(request, names)
+            && self.headers_hold(request, names, effort)
     }
 
     /// `foreign_method`: the rule is for a literal method that is not the request's.
@@ -49,7 +49,7 @@ impl Conditions {
         let checks = [
             ("method", !foreign_method && this.is_none_or(|c| c.method_holds(request, effort))),
             ("host", this.is_none_or(|c| c.host_holds(request, effort))),
-            ("headers", this.is_none_or(|c| c.headers_hold(request, names))),
+            ("headers", this.is_none_or(|c| c.headers_hold(request, names, effort))),
         ];
         let mut failed = checks.iter().filter(|(_, holds)| !holds).map(|(name, _)| *name);
         Failed { first: failed.next(), count: checks.iter().filter(|(_, holds)| !holds).count() }
@@ -63,8 +63,9 @@ impl Conditions {
         self.host.as_ref().is_none_or(|host| matches(host, request.host, effort))
     }
 
-    fn headers_hold(&self, request: &Request<'_>, names: Names) -> bool {
-        self.headers.iter().all(|header| header_holds(header, request, names))
+    fn headers_hold(&self, request: &Request<'_>, names: Names, effort: &Effort) -> bool {
+        let holds = |header| effort.spend_on(header, request) && header_holds(header, request, names);
+        self.headers.iter().all(holds)
     }
 }
 

@@ -7,7 +7,9 @@
 //! INVARIANT: steps are counted, never time: the same request under the same rules has the same verdict everywhere.
 //! INVARIANT: who has no steps left finds no match, so what is too costly to judge is denied, by that name.
 
+use super::Request;
 use crate::automata::WEIGHT_MAX;
+use crate::rule::HeaderMatch;
 use std::cell::Cell;
 
 /// The steps of one direction's rules over all readings of one request, for each byte of the longest of them.
@@ -28,6 +30,11 @@ const NEAREST_STEPS_MAX: usize = STEPS_MIN / 4;
 /// To begin with an automaton.
 const START_STEPS: usize = 8;
 
+/// To pass a field by, whose name is another.
+pub(super) const FIELD_STEPS: usize = 2;
+/// So many bytes of a header's value are compared in one step.
+pub(super) const VALUE_BYTES_OF_A_STEP: usize = 8;
+
 /// The steps that are left.
 #[derive(Debug)]
 pub struct Effort {
@@ -35,6 +42,8 @@ pub struct Effort {
     granted: Cell<usize>,
     left: Cell<usize>,
     is_over: Cell<bool>,
+    /// What it takes to look at all fields of the request, which are the same for all of its readings.
+    fields: Cell<Option<usize>>,
 }
 
 /// Of a request with usual readings.
@@ -53,6 +62,7 @@ impl Effort {
             granted: Cell::new(STEPS_MIN),
             left: Cell::new(STEPS_MIN),
             is_over: Cell::new(false),
+            fields: Cell::new(None),
         }
     }
 
@@ -88,6 +98,19 @@ impl Effort {
             }
         }
         true
+    }
+
+    /// Takes the steps of looking for a header: past all fields, and along the value that is wanted.
+    pub(super) fn spend_on(&self, header: &HeaderMatch, request: &Request<'_>) -> bool {
+        let fields = self.fields.get().unwrap_or_else(|| {
+            let mut steps = 0;
+            request.headers.each(&mut |_, _| steps += FIELD_STEPS);
+            request.headers.connection(&mut |list| steps += list.len());
+            self.fields.set(Some(steps));
+            steps
+        });
+        let wanted = header.value.as_deref().map_or(0, str::len);
+        self.spend(fields + wanted.div_ceil(VALUE_BYTES_OF_A_STEP), 1)
     }
 
     /// Whether something was left out because of what it takes.

@@ -159,7 +159,7 @@ reasons! {
     SwallowTimeout => "swallow_timeout",
     /// The rest of a denied request is larger than `swallow_bytes`.
     SwallowTooLarge => "swallow_too_large",
-    /// Judging the request by all patterns that it leads to would take more steps than a request may.
+    /// Judging the request by all patterns and headers that it leads to would take more steps than a request may.
     TooCostly => "too_costly",
     /// More fields than `header_fields`.
     TooManyFields => "too_many_fields",

@@ -93,6 +93,33 @@ fn many_automata_cost_as_many_times() {
     assert_eq!(ask(&format!("/{}", "a".repeat(1023))), (false, true));
 }
 
+/// The last look that fits, and the next: by the number of rules, of fields, and by the length of values.
+#[test]
+fn headers_are_looked_at_as_long_as_there_are_steps() {
+    let wanted = "a".repeat(400);
+    let rule = |value: &str| HttpMatch {
+        headers: vec![HeaderMatch { name: "x".into(), value: Some(value.into()) }],
+        ..with_path("/")
+    };
+    let ask = |rules: usize, fields: usize, value: &str| {
+        let mut list = vec![rule(&format!("{}b", &value[1..])); rules - 1];
+        list.push(rule(value));
+        let fields: Vec<(&str, &str)> =
+            std::iter::repeat_n(("y", ""), fields - 1).chain([("x", value)]).collect();
+        let request = Request { method: b"GET", target: b"/", host: b"", headers: &Fields(&fields) };
+        let effort = Effort::default();
+        let found = compile(&list).matching(&request, &effort).is_some();
+        assert_eq!(found, !effort.is_over());
+        found
+    };
+    // 8 to begin with, 2 for each field, 1 for each 8 bytes of the value.
+    let each = |fields: usize, value: &str| 8 + 2 * fields + value.len().div_ceil(8);
+    for (fields, value) in [(1, "ab"), (10, "ab"), (10, wanted.as_str())] {
+        let most = STEPS_MIN / each(fields, value);
+        assert_eq!((ask(most, fields, value), ask(most + 1, fields, value)), (true, false), "{most}");
+    }
+}
+
 /// What costs nothing is found whatever is left.
 #[test]
 fn literals_and_hosts_under_costly_patterns() {

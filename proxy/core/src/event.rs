@@ -47,3 +47,11 @@ pub enum Ending {
     /// Another opener needs its place.
     Reclaimed,
 }
+
+/// Whether a session has a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upstream {
+    Connected,
+    /// Never dialled, or the dial failed.
+    None,
+}

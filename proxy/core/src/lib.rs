@@ -17,6 +17,7 @@ mod cx;
 mod denial;
 pub mod explain;
 mod link;
+mod inspect;
 mod http1;
 #[cfg(any(test, feature = "line-protocol"))]
 mod line;

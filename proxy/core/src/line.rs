@@ -10,6 +10,7 @@
 //! | `drop N` | the line and the next N bytes vanish, unseen |
 //! | `pass N` | the line goes on, and the next N bytes behind it, unseen |
 //! | `ask` | `question` goes to the server; its next line is the answer, comes back as `told ...` and counts as consumed |
+//! | `become http`, `become relay` | it hands over to that inspector, if it may |
 //! | `sleep N` | after N ns, `awake` goes back to the sender |
 //! | `bye` | both sides are told the end |
 //! | `abort` | both sides are reset |
@@ -17,10 +18,12 @@
 
 use crate::cx::Cx;
 use crate::event::{Dialled, End, Side};
+use crate::inspect::{Inspect, Next, Taken};
 use crate::link::Link;
 use crate::reason::Reason;
 use crate::step::{self, Reply, Step};
 use core::ops::Range;
+use policy_model::snapshot::Admission;
 
 #[derive(Debug, Default)]
 pub(crate) struct Line {
@@ -52,6 +55,7 @@ enum Command<'a> {
     Abort,
     Answer,
     Ask,
+    Become(Next),
     Bye,
     Drop(u64),
     Insert,
@@ -68,6 +72,8 @@ impl<'a> Command<'a> {
             ("abort", _) => Self::Abort,
             ("answer", _) => Self::Answer,
             ("ask", _) => Self::Ask,
+            ("become", _) if line == "become http" => Self::Become(Next::Http1),
+            ("become", _) if line == "become relay" => Self::Become(Next::Opaque),
             ("bye", _) => Self::Bye,
             ("drop", Ok(bytes)) => Self::Drop(bytes),
             ("insert", _) => Self::Insert,
@@ -84,24 +90,6 @@ impl<'a> Command<'a> {
 }
 
 impl Line {
-    pub(crate) fn on_bytes(&mut self, from: Side, bytes: &[u8], link: &Link, cx: &mut Cx<'_>) -> usize {
-        let mut at = 0;
-        while !self.over
-            && let Some(rest) = bytes.get(at..)
-            && let Some(length) = rest.iter().position(|byte| *byte == b'\n')
-        {
-            let line = rest.get(..length).and_then(|line| core::str::from_utf8(line).ok()).unwrap_or("");
-            let command = Command::read(line);
-            if from == Side::Client && command.needs_server() && !self.has_server(cx) {
-                break;
-            }
-            let line = at..at + length + 1;
-            // What is behind the line in this input may be the first part of what passes or vanishes unseen.
-            at = line.end + self.obey(from, &command, line, bytes.len(), link, cx);
-        }
-        at
-    }
-
     fn has_server(&mut self, cx: &mut Cx<'_>) -> bool {
         if self.dial == Dial::Not {
             self.dial = Dial::Waiting;
@@ -127,6 +115,7 @@ impl Line {
                 self.asked += 1;
                 send(Side::Server, b"question\n", cx);
             }
+            Command::Become(_) => {}
             Command::Bye => self.bye(link, cx),
             Command::Drop(bytes) => {
                 let (here, later) = split(*bytes, input_end - line.end);
@@ -176,41 +165,8 @@ impl Line {
     }
 
     fn forward(&mut self, from: Side, range: Range<usize>, cx: &mut Cx<'_>) {
-        self.count(from, u64::try_from(range.len()).unwrap_or(u64::MAX));
+        self.moved(from, u64::try_from(range.len()).unwrap_or(u64::MAX));
         step::forward(cx.steps, from.other(), range);
-    }
-
-    pub(crate) fn count(&mut self, from: Side, bytes: u64) {
-        match from {
-            Side::Client => self.bytes_up = self.bytes_up.saturating_add(bytes),
-            Side::Server => self.bytes_down = self.bytes_down.saturating_add(bytes),
-        }
-    }
-
-    pub(crate) fn on_end(&mut self, of: Side, end: End, link: &Link, cx: &mut Cx<'_>) {
-        if end == End::Reset {
-            return self.abort(Reason::of_reset(of), link, cx);
-        }
-        self.ended.push(of);
-        if self.dial == Dial::Done {
-            cx.finish(of.other());
-        }
-        if self.dial != Dial::Done || self.ended.len() == 2 {
-            self.bye(link, cx);
-        }
-    }
-
-    pub(crate) fn on_dialled(&mut self, result: Dialled, link: &Link, cx: &mut Cx<'_>) {
-        match Reason::of_dial(result) {
-            None => self.dial = Dial::Done,
-            Some(reason) => self.abort(reason, link, cx),
-        }
-    }
-
-    pub(crate) fn on_timer(&mut self, cx: &mut Cx<'_>) {
-        if let Some(sleeper) = self.sleeper.take() {
-            send(sleeper, b"awake\n", cx);
-        }
     }
 
     fn bye(&mut self, link: &Link, cx: &mut Cx<'_>) {
@@ -227,8 +183,64 @@ impl Line {
         cx.record(record);
         self.over = true;
     }
+}
 
-    pub(crate) fn abort(&mut self, reason: Reason, link: &Link, cx: &mut Cx<'_>) {
+impl Inspect for Line {
+    fn on_bytes(&mut self, from: Side, bytes: &[u8], link: &mut Link, cx: &mut Cx<'_>) -> Taken {
+        let mut at = 0;
+        while !self.over
+            && let Some(rest) = bytes.get(at..)
+            && let Some(length) = rest.iter().position(|byte| *byte == b'\n')
+        {
+            let line = rest.get(..length).and_then(|line| core::str::from_utf8(line).ok()).unwrap_or("");
+            let command = Command::read(line);
+            if let Command::Become(next) = command {
+                return Taken { consumed: at + length + 1, next: Some(next) };
+            }
+            if from == Side::Client && command.needs_server() && !self.has_server(cx) {
+                break;
+            }
+            let line = at..at + length + 1;
+            // What is behind the line in this input may be the first part of what passes or vanishes unseen.
+            at = line.end + self.obey(from, &command, line, bytes.len(), link, cx);
+        }
+        at.into()
+    }
+
+    fn moved(&mut self, from: Side, bytes: u64) {
+        match from {
+            Side::Client => self.bytes_up = self.bytes_up.saturating_add(bytes),
+            Side::Server => self.bytes_down = self.bytes_down.saturating_add(bytes),
+        }
+    }
+
+    fn on_end(&mut self, of: Side, end: End, link: &Link, cx: &mut Cx<'_>) {
+        if end == End::Reset {
+            return self.abort(Reason::of_reset(of), link, cx);
+        }
+        self.ended.push(of);
+        if self.dial == Dial::Done {
+            cx.finish(of.other());
+        }
+        if self.dial != Dial::Done || self.ended.len() == 2 {
+            self.bye(link, cx);
+        }
+    }
+
+    fn on_dialled(&mut self, result: Dialled, link: &Link, cx: &mut Cx<'_>) {
+        match Reason::of_dial(result) {
+            None => self.dial = Dial::Done,
+            Some(reason) => self.abort(reason, link, cx),
+        }
+    }
+
+    fn on_timer(&mut self, _link: &Link, cx: &mut Cx<'_>) {
+        if let Some(sleeper) = self.sleeper.take() {
+            send(sleeper, b"awake\n", cx);
+        }
+    }
+
+    fn abort(&mut self, reason: Reason, link: &Link, cx: &mut Cx<'_>) {
         let mut record = link.ended(reason, cx);
         (record.bytes_up, record.bytes_down) = (self.bytes_up, self.bytes_down);
         cx.record(record);
@@ -236,13 +248,32 @@ impl Line {
         self.over = true;
     }
 
-    pub(crate) fn wants(&self, from: Side) -> bool {
+    fn wants(&self, from: Side) -> bool {
         let has_bytes = from == Side::Client || self.dial == Dial::Done;
         !self.over && has_bytes && self.dial != Dial::Waiting && !self.ended.contains(&from)
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.over
+    }
+
+    /// No port is given to it by policy, so only a denial concerns it.
+    fn on_admission(&mut self, admission: Admission, link: &Link, cx: &mut Cx<'_>) {
+        if matches!(admission, Admission::Deny(..)) {
+            self.abort(Reason::Revoked, link, cx);
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        false
+    }
+
+    fn has_nothing_pending(&self) -> bool {
+        self.asked == 0 && self.sleeper.is_none() && self.dial != Dial::Waiting
+    }
+
+    fn unrecorded(&self) -> (u64, u64) {
+        (self.bytes_up, self.bytes_down)
     }
 }
 

@@ -4,11 +4,13 @@
 //! It dials at once, because the server may be the one that speaks first, and passes every byte and both ends on.
 
 use crate::cx::Cx;
-use crate::event::{Dialled, End, Side};
+use crate::event::{Dialled, End, Side, Upstream};
+use crate::inspect::{Inspect, Taken};
 use crate::link::Link;
 use crate::reason::Reason;
 use crate::record::{FlowRecord, Outcome};
 use crate::step::{self, Step};
+use policy_model::snapshot::Admission;
 use policy_model::{Permit, RuleRef};
 
 #[derive(Debug)]
@@ -49,32 +51,17 @@ impl Opaque {
         }
     }
 
-    pub(crate) fn on_bytes(&mut self, from: Side, bytes: &[u8], link: &Link, cx: &mut Cx<'_>) -> usize {
-        if !self.wants(from) {
-            self.early.bytes |= from == Side::Client;
-            return 0;
-        }
-        step::forward(cx.steps, from.other(), 0..bytes.len());
-        self.count(from, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        if from == Side::Client {
-            self.early.bytes = false;
-            self.mirror_early_end(link, cx);
-        }
-        bytes.len()
-    }
-
-    pub(crate) fn count(&mut self, from: Side, bytes: u64) {
-        let counter = match from {
-            Side::Client => &mut self.bytes_up,
-            Side::Server => &mut self.bytes_down,
-        };
-        *counter = counter.saturating_add(bytes);
-    }
-
-    pub(crate) fn on_end(&mut self, of: Side, end: End, link: &Link, cx: &mut Cx<'_>) {
-        match end {
-            End::Fin => self.half_close(of, link, cx),
-            End::Reset => self.abort(Reason::of_reset(of), link, cx),
+    /// Goes on behind another inspector.
+    pub(crate) fn take_over(permit: Permit, upstream: Upstream, cx: &mut Cx<'_>) -> Self {
+        match upstream {
+            Upstream::None => Self::open(permit, cx),
+            Upstream::Connected => Self {
+                state: State::Open,
+                early: Early::default(),
+                rule: permit.into_rule(),
+                bytes_up: 0,
+                bytes_down: 0,
+            },
         }
     }
 
@@ -102,33 +89,7 @@ impl Opaque {
         }
     }
 
-    pub(crate) fn on_dialled(&mut self, result: Dialled, link: &Link, cx: &mut Cx<'_>) {
-        if self.state != State::Dialling {
-            return;
-        }
-        match Reason::of_dial(result) {
-            None => {
-                cx.step(Step::WakeAt(u64::MAX));
-                self.state = State::Open;
-                self.mirror_early_end(link, cx);
-            }
-            Some(reason) => self.abort(reason, link, cx),
-        }
-    }
-
-    pub(crate) fn on_timer(&mut self, link: &Link, cx: &mut Cx<'_>) {
-        if self.state == State::Dialling {
-            self.abort(Reason::UpstreamTimeout, link, cx);
-        }
-    }
-
-    /// Both sides are reset, and the record says why.
-    pub(crate) fn abort(&mut self, reason: Reason, link: &Link, cx: &mut Cx<'_>) {
-        let record = link.ended(reason, cx);
-        self.abort_with(record, cx);
-    }
-
-    pub(crate) fn abort_with(&mut self, record: Box<FlowRecord>, cx: &mut Cx<'_>) {
+    fn abort_with(&mut self, record: Box<FlowRecord>, cx: &mut Cx<'_>) {
         let record = self.finished(record);
         cx.record(record);
         cx.step(Step::Reset);
@@ -143,8 +104,65 @@ impl Opaque {
         }
         record
     }
+}
 
-    pub(crate) fn wants(&self, from: Side) -> bool {
+impl Inspect for Opaque {
+    fn on_bytes(&mut self, from: Side, bytes: &[u8], link: &mut Link, cx: &mut Cx<'_>) -> Taken {
+        if !self.wants(from) {
+            self.early.bytes |= from == Side::Client;
+            return 0.into();
+        }
+        step::forward(cx.steps, from.other(), 0..bytes.len());
+        self.moved(from, u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        if from == Side::Client {
+            self.early.bytes = false;
+            self.mirror_early_end(link, cx);
+        }
+        bytes.len().into()
+    }
+
+    fn moved(&mut self, from: Side, bytes: u64) {
+        let counter = match from {
+            Side::Client => &mut self.bytes_up,
+            Side::Server => &mut self.bytes_down,
+        };
+        *counter = counter.saturating_add(bytes);
+    }
+
+    fn on_end(&mut self, of: Side, end: End, link: &Link, cx: &mut Cx<'_>) {
+        match end {
+            End::Fin => self.half_close(of, link, cx),
+            End::Reset => self.abort(Reason::of_reset(of), link, cx),
+        }
+    }
+
+    fn on_dialled(&mut self, result: Dialled, link: &Link, cx: &mut Cx<'_>) {
+        if self.state != State::Dialling {
+            return;
+        }
+        match Reason::of_dial(result) {
+            None => {
+                cx.step(Step::WakeAt(u64::MAX));
+                self.state = State::Open;
+                self.mirror_early_end(link, cx);
+            }
+            Some(reason) => self.abort(reason, link, cx),
+        }
+    }
+
+    fn on_timer(&mut self, link: &Link, cx: &mut Cx<'_>) {
+        if self.state == State::Dialling {
+            self.abort(Reason::UpstreamTimeout, link, cx);
+        }
+    }
+
+    /// Both sides are reset, and the record says why.
+    fn abort(&mut self, reason: Reason, link: &Link, cx: &mut Cx<'_>) {
+        let record = link.ended(reason, cx);
+        self.abort_with(record, cx);
+    }
+
+    fn wants(&self, from: Side) -> bool {
         match self.state {
             State::Dialling | State::Over => false,
             State::Open => true,
@@ -152,7 +170,26 @@ impl Opaque {
         }
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         self.state == State::Over
+    }
+
+    fn on_admission(&mut self, admission: Admission, link: &Link, cx: &mut Cx<'_>) {
+        match admission {
+            Admission::Allow(_) => {}
+            Admission::Deny(direction, denial) => {
+                let record = link.revoked(direction, denial, cx);
+                self.abort_with(record, cx);
+            }
+            Admission::Inspect => self.abort(Reason::RedirectRequired, link, cx),
+        }
+    }
+
+    fn is_at_rest(&self) -> bool {
+        false
+    }
+
+    fn has_nothing_pending(&self) -> bool {
+        self.state == State::Open
     }
 }

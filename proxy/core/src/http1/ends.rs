@@ -16,7 +16,7 @@ use policy_model::snapshot::Direction;
 
 impl Http1 {
     /// Policy no longer allows the connection.
-    pub(crate) fn revoke(&mut self, direction: Direction, denial: Denial, link: &Link, cx: &mut Cx<'_>) {
+    pub(super) fn revoke(&mut self, direction: Direction, denial: Denial, link: &Link, cx: &mut Cx<'_>) {
         if self.end_requests(Reason::Revoked, cx) == 0 {
             let record = link.revoked(direction, denial, cx);
             cx.record(record);
@@ -24,17 +24,8 @@ impl Http1 {
         self.reset(cx);
     }
 
-    /// Ends both sides for a fault, which always leaves a record.
-    pub(crate) fn abort(&mut self, reason: Reason, link: &Link, cx: &mut Cx<'_>) {
-        if self.end_requests(reason, cx) == 0 {
-            let record = link.ended(reason, cx);
-            cx.record(record);
-        }
-        self.reset(cx);
-    }
-
     /// Ends both sides because a peer is gone, or we are. A connection at rest leaves no record of that.
-    pub(crate) fn lose(&mut self, reason: Reason, link: &Link, cx: &mut Cx<'_>) {
+    pub(super) fn lose(&mut self, reason: Reason, link: &Link, cx: &mut Cx<'_>) {
         if matches!(self.phase, Phase::Over) {
             return;
         }

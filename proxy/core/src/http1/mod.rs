@@ -31,14 +31,16 @@ mod responses;
 
 use crate::cx::Cx;
 use crate::denial::Then;
-use crate::event::{Dialled, End, Side};
+use crate::event::{Dialled, End, Ending, Side, Upstream};
 use crate::exchange::{Exchange, Exchanges};
+use crate::inspect::{Inspect, Taken};
 use crate::link::Link;
 use crate::reason::Reason;
 use crate::record::FlowRecord;
 use crate::step::Step;
 use parsers::http1::head::AnsweredMethod;
 use parsers::http1::{Body, HeadScan};
+use policy_model::snapshot::Admission;
 
 #[derive(Debug)]
 pub(crate) struct Http1 {
@@ -146,13 +148,6 @@ impl Input {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Upstream {
-    Connected,
-    /// Never dialled, or the dial failed.
-    None,
-}
-
 /// Whether the connection ever carried a request that has a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Requests {
@@ -207,67 +202,9 @@ impl Http1 {
         }
     }
 
-    pub(crate) fn on_bytes(&mut self, from: Side, bytes: &[u8], link: &mut Link, cx: &mut Cx<'_>) -> usize {
-        let taken = match from {
-            Side::Client => self.on_client(bytes, link, cx),
-            Side::Server => self.on_server(bytes, link, cx),
-        };
-        let kept = match (taken < bytes.len(), self.reads(from)) {
-            (false, _) => Kept::None,
-            (true, true) => Kept::Part,
-            (true, false) => Kept::Waiting,
-        };
-        self.half(from).keep(kept);
-        self.settle(link, cx);
-        taken
-    }
-
-    pub(crate) fn on_end(&mut self, of: Side, end: End, link: &Link, cx: &mut Cx<'_>) {
-        match (end, of) {
-            (End::Fin, _) => self.half(of).end(),
-            // The last reply is under way: the client reads it whatever the server does.
-            (End::Reset, Side::Server) if matches!(self.phase, Phase::Closing { .. }) => {
-                self.server = Input::Ended;
-            }
-            (End::Reset, _) => self.lose(Reason::of_reset(of), link, cx),
-        }
-        self.settle(link, cx);
-    }
-
-    pub(crate) fn on_dialled(&mut self, result: Dialled, link: &Link, cx: &mut Cx<'_>) {
-        let Some(exchange) = self.phase.take_dialling() else { return };
-        match Reason::of_dial(result) {
-            None => {
-                self.disarm(cx);
-                self.upstream = Upstream::Connected;
-                self.dialled_for_ns = exchange.started_ns;
-                cx.scratch.spare.push(exchange.record);
-            }
-            Some(reason) => self.unavailable(exchange, reason, link, cx),
-        }
-        self.settle(link, cx);
-    }
-
-    pub(crate) fn on_timer(&mut self, link: &Link, cx: &mut Cx<'_>) {
-        if cx.now.mono_ns < self.deadline_ns {
-            if self.deadline_ns != u64::MAX {
-                cx.step(Step::WakeAt(self.deadline_ns));
-            }
-            return;
-        }
-        self.deadline_ns = u64::MAX;
-        match self.phase {
-            Phase::Closing { .. } => self.reset(cx),
-            Phase::Dialling(_) => {
-                if let Some(exchange) = self.phase.take_dialling() {
-                    self.unavailable(exchange, Reason::UpstreamTimeout, link, cx);
-                }
-            }
-            Phase::Head(_) => self.refuse_head(Reason::HeadTimeout, link, cx),
-            Phase::Swallow { .. } => self.close_early(Reason::SwallowTimeout, link, cx),
-            Phase::Body(..) | Phase::Denied(_) | Phase::Discard | Phase::Full | Phase::Over => {}
-        }
-        self.settle(link, cx);
+    /// Goes on behind another inspector, between two requests.
+    pub(crate) fn take_over(upstream: Upstream) -> Self {
+        Self { upstream, ..Self::open() }
     }
 
     /// Carries out what waited for the call's bytes to be through.
@@ -301,29 +238,6 @@ impl Http1 {
         }
     }
 
-    pub(crate) fn count(&mut self, from: Side, bytes: u64) {
-        match from {
-            Side::Client => {
-                if let Some(exchange) = self.exchanges.newest() {
-                    exchange.record.bytes_up = exchange.record.bytes_up.saturating_add(bytes);
-                }
-            }
-            Side::Server => {
-                if let Some(exchange) = self.exchanges.oldest() {
-                    exchange.record.bytes_down = exchange.record.bytes_down.saturating_add(bytes);
-                }
-            }
-        }
-    }
-
-    pub(crate) fn wants(&self, from: Side) -> bool {
-        let half = match from {
-            Side::Client => self.client,
-            Side::Server => self.server,
-        };
-        half != Input::Ended && self.reads(from)
-    }
-
     /// Whether this side's bytes would be looked at now.
     fn reads(&self, from: Side) -> bool {
         match (from, &self.phase) {
@@ -340,15 +254,132 @@ impl Http1 {
             ) => true,
         }
     }
+}
+
+impl Inspect for Http1 {
+    fn on_bytes(&mut self, from: Side, bytes: &[u8], link: &mut Link, cx: &mut Cx<'_>) -> Taken {
+        let taken = match from {
+            Side::Client => self.on_client(bytes, link, cx),
+            Side::Server => self.on_server(bytes, link, cx),
+        };
+        let kept = match (taken < bytes.len(), self.reads(from)) {
+            (false, _) => Kept::None,
+            (true, true) => Kept::Part,
+            (true, false) => Kept::Waiting,
+        };
+        self.half(from).keep(kept);
+        self.settle(link, cx);
+        taken.into()
+    }
+
+    fn on_end(&mut self, of: Side, end: End, link: &Link, cx: &mut Cx<'_>) {
+        match (end, of) {
+            (End::Fin, _) => self.half(of).end(),
+            // The last reply is under way: the client reads it whatever the server does.
+            (End::Reset, Side::Server) if matches!(self.phase, Phase::Closing { .. }) => {
+                self.server = Input::Ended;
+            }
+            (End::Reset, _) => self.lose(Reason::of_reset(of), link, cx),
+        }
+        self.settle(link, cx);
+    }
+
+    fn on_dialled(&mut self, result: Dialled, link: &Link, cx: &mut Cx<'_>) {
+        let Some(exchange) = self.phase.take_dialling() else { return };
+        match Reason::of_dial(result) {
+            None => {
+                self.disarm(cx);
+                self.upstream = Upstream::Connected;
+                self.dialled_for_ns = exchange.started_ns;
+                cx.scratch.spare.push(exchange.record);
+            }
+            Some(reason) => self.unavailable(exchange, reason, link, cx),
+        }
+        self.settle(link, cx);
+    }
+
+    fn on_timer(&mut self, link: &Link, cx: &mut Cx<'_>) {
+        if cx.now.mono_ns < self.deadline_ns {
+            if self.deadline_ns != u64::MAX {
+                cx.step(Step::WakeAt(self.deadline_ns));
+            }
+            return;
+        }
+        self.deadline_ns = u64::MAX;
+        match self.phase {
+            Phase::Closing { .. } => self.reset(cx),
+            Phase::Dialling(_) => {
+                if let Some(exchange) = self.phase.take_dialling() {
+                    self.unavailable(exchange, Reason::UpstreamTimeout, link, cx);
+                }
+            }
+            Phase::Head(_) => self.refuse_head(Reason::HeadTimeout, link, cx),
+            Phase::Swallow { .. } => self.close_early(Reason::SwallowTimeout, link, cx),
+            Phase::Body(..) | Phase::Denied(_) | Phase::Discard | Phase::Full | Phase::Over => {}
+        }
+        self.settle(link, cx);
+    }
+
+    fn moved(&mut self, from: Side, bytes: u64) {
+        match from {
+            Side::Client => {
+                if let Some(exchange) = self.exchanges.newest() {
+                    exchange.record.bytes_up = exchange.record.bytes_up.saturating_add(bytes);
+                }
+            }
+            Side::Server => {
+                if let Some(exchange) = self.exchanges.oldest() {
+                    exchange.record.bytes_down = exchange.record.bytes_down.saturating_add(bytes);
+                }
+            }
+        }
+    }
+
+    fn wants(&self, from: Side) -> bool {
+        let half = match from {
+            Side::Client => self.client,
+            Side::Server => self.server,
+        };
+        half != Input::Ended && self.reads(from)
+    }
 
     /// Between requests: nobody waits for anything.
-    pub(crate) fn is_at_rest(&self) -> bool {
+    fn is_at_rest(&self) -> bool {
         matches!(self.phase, Phase::Head(_))
             && self.client == Input::Open(Kept::None)
             && self.exchanges.is_empty()
     }
 
-    pub(crate) fn is_over(&self) -> bool {
+    fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over)
+    }
+
+    fn on_admission(&mut self, admission: Admission, link: &Link, cx: &mut Cx<'_>) {
+        match admission {
+            Admission::Deny(direction, denial) => self.revoke(direction, denial, link, cx),
+            // It stays framed; its requests meet the new rules at their head.
+            Admission::Allow(_) | Admission::Inspect => {}
+        }
+    }
+
+    fn abort(&mut self, reason: Reason, link: &Link, cx: &mut Cx<'_>) {
+        if self.end_requests(reason, cx) == 0 {
+            let record = link.ended(reason, cx);
+            cx.record(record);
+        }
+        self.reset(cx);
+    }
+
+    fn end(&mut self, why: Ending, link: &Link, cx: &mut Cx<'_>) {
+        let reason = Reason::of_ending(why);
+        match why {
+            Ending::Draining => self.lose(reason, link, cx),
+            // Cut for others' sake: also one at rest leaves a record that says so.
+            Ending::Failed | Ending::MemoryLimit | Ending::Reclaimed => self.abort(reason, link, cx),
+        }
+    }
+
+    fn has_nothing_pending(&self) -> bool {
+        matches!(self.phase, Phase::Head(_)) && self.exchanges.is_empty()
     }
 }

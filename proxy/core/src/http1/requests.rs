@@ -7,6 +7,7 @@ use crate::cx::Cx;
 use crate::denial::Then;
 use crate::event::Side;
 use crate::exchange::{Exchange, ResponseState, Sending};
+use crate::inspect::Inspect;
 use crate::limits::Queries;
 use crate::link::Link;
 use crate::reason::Reason;
@@ -191,7 +192,7 @@ impl Http1 {
         if !advance.done {
             splice(body, Side::Client, cx);
         }
-        self.count(Side::Client, length(advance.taken));
+        self.moved(Side::Client, length(advance.taken));
         if let Some(exchange) = self.exchanges.newest() {
             exchange.body = Sending::Certain;
         }

@@ -9,6 +9,7 @@ use crate::cx::Cx;
 use crate::denial::Then;
 use crate::event::Side;
 use crate::exchange::{ResponseState, Sending};
+use crate::inspect::Inspect;
 use crate::link::Link;
 use crate::reason::Reason;
 use crate::step;
@@ -97,7 +98,7 @@ impl Http1 {
         if !advance.done {
             splice(body, Side::Server, cx);
         }
-        self.count(Side::Server, length(advance.taken));
+        self.moved(Side::Server, length(advance.taken));
         if advance.done {
             let next = Response::Head(HeadScan::default());
             if let Response::Body(body, _) = core::mem::replace(&mut self.response, next) {

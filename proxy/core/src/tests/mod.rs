@@ -4,6 +4,7 @@ mod api;
 mod cases;
 mod ends;
 mod explain;
+mod handover;
 mod line;
 mod opaque;
 mod policy;

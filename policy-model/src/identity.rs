@@ -93,6 +93,21 @@ pub struct Numbers {
     /// `namespace/name` of every living endpoint -> its number.
     endpoints: BTreeMap<String, u16>,
     endpoints_taken: BTreeSet<u16>,
+    /// Taken, says the disk, and not used yet.
+    spare: Vec<u32>,
+    spare_endpoints: Vec<u16>,
+    from: Source,
+}
+
+/// Where numbers come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Source {
+    /// What is to be saved before it is used.
+    #[default]
+    Free,
+    Spare,
+    /// There were too few spare ones.
+    Short,
 }
 
 /// The form on disk. Nothing of it may be missing: numbers that are made anew are not those that the kernel holds.
@@ -102,11 +117,15 @@ struct SavedNumbers {
     version: u32,
     by_labels: BTreeMap<String, u32>,
     endpoints: BTreeMap<String, u16>,
+    #[serde(default)]
+    spare: Vec<u32>,
+    #[serde(default)]
+    spare_endpoints: Vec<u16>,
 }
 
 impl SavedNumbers {
-    /// Of the form: another one is another program's.
-    const VERSION: u32 = 1;
+    /// Of the form: a later one is a later program's. The first one had no spare numbers.
+    const VERSION: u32 = 2;
 }
 
 /// A file that was edited or damaged must not give one number to two sets of labels: what does not fit is numbered anew.
@@ -115,10 +134,13 @@ impl TryFrom<SavedNumbers> for Numbers {
 
     fn try_from(saved: SavedNumbers) -> Result<Self, String> {
         let (version, known) = (saved.version, SavedNumbers::VERSION);
-        if version != known {
-            return Err(format!("version {version} is not known, only {known}"));
+        if !(1..=known).contains(&version) {
+            return Err(format!("version {version} is not known, only those up to {known}"));
         }
         let mut numbers = Self::default();
+        // They may have been used, and nobody knows for whom: not again by this process.
+        numbers.taken.extend(saved.spare);
+        numbers.endpoints_taken.extend(saved.spare_endpoints);
         for (labels, number) in saved.by_labels {
             let fits = (IdentityId::FIRST..=IdentityId::LAST).contains(&number);
             if fits && numbers.taken.insert(number) {
@@ -134,7 +156,8 @@ impl TryFrom<SavedNumbers> for Numbers {
 
 impl From<Numbers> for SavedNumbers {
     fn from(numbers: Numbers) -> Self {
-        Self { version: Self::VERSION, by_labels: numbers.by_labels, endpoints: numbers.endpoints }
+        let Numbers { by_labels, endpoints, spare, spare_endpoints, .. } = numbers;
+        Self { version: Self::VERSION, by_labels, endpoints, spare, spare_endpoints }
     }
 }
 
@@ -146,15 +169,63 @@ impl Numbers {
         if let Some(number) = self.by_labels.get(&key) {
             return IdentityId(*number);
         }
+        let number = match self.from {
+            Source::Free => self.free(&key),
+            Source::Spare | Source::Short => self.spare.pop(),
+        };
+        let Some(number) = number else { return self.short().map_or(IdentityId::UNKNOWN, IdentityId) };
+        let _new = self.taken.insert(number);
+        let _new = self.by_labels.insert(key, number);
+        IdentityId(number)
+    }
+
+    fn free(&self, key: &str) -> Option<u32> {
         let hash = fnv1a(key.as_bytes());
         let folded =
             u32::try_from((hash ^ (hash >> 24) ^ (hash >> 48)) & u64::from(IdentityId::LAST)).unwrap_or(0);
         let start = folded.max(IdentityId::FIRST);
         let mut probes = (start..=IdentityId::LAST).chain(IdentityId::FIRST..start);
-        let Some(number) = probes.find(|n| !self.taken.contains(n)) else { return IdentityId::UNKNOWN };
-        let _new = self.taken.insert(number);
-        let _new = self.by_labels.insert(key, number);
-        IdentityId(number)
+        probes.find(|number| !self.taken.contains(number))
+    }
+
+    fn free_endpoint(&self, name: &str) -> Option<u16> {
+        let hash = fnv1a(name.as_bytes());
+        let folded = u16::try_from((hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) & 0xFFFF).unwrap_or(0);
+        let start = folded.max(1);
+        (start..=u16::MAX).chain(1..start).find(|number| !self.endpoints_taken.contains(number))
+    }
+
+    /// No number is left where it comes from.
+    fn short<T>(&mut self) -> Option<T> {
+        if self.from == Source::Spare {
+            self.from = Source::Short;
+        }
+        None
+    }
+
+    /// Sets numbers aside, to be saved with the others: for labels and endpoints that come while nothing can be saved.
+    pub fn reserve(&mut self) {
+        for nth in self.spare.len()..SPARE {
+            let Some(number) = self.free(&format!("spare {nth}")) else { break };
+            let _new = self.taken.insert(number);
+            self.spare.push(number);
+        }
+        for nth in self.spare_endpoints.len()..SPARE_ENDPOINTS {
+            let Some(number) = self.free_endpoint(&format!("spare {nth}")) else { break };
+            let _new = self.endpoints_taken.insert(number);
+            self.spare_endpoints.push(number);
+        }
+    }
+
+    /// Until [`Self::save_again`]: new numbers are those that were set aside, which have been saved.
+    pub fn spend_reserve(&mut self) {
+        self.from = Source::Spare;
+    }
+
+    /// Whether all numbers were saved, or set aside before.
+    #[must_use]
+    pub fn save_again(&mut self) -> bool {
+        core::mem::take(&mut self.from) != Source::Short
     }
 
     /// The number of an endpoint, 1..=65535; the same while it lives. `None` when all are taken.
@@ -162,10 +233,11 @@ impl Numbers {
         if let Some(number) = self.endpoints.get(name) {
             return Some(*number);
         }
-        let hash = fnv1a(name.as_bytes());
-        let folded = u16::try_from((hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) & 0xFFFF).unwrap_or(0);
-        let start = folded.max(1);
-        let number = (start..=u16::MAX).chain(1..start).find(|n| !self.endpoints_taken.contains(n))?;
+        let number = match self.from {
+            Source::Free => self.free_endpoint(name),
+            Source::Spare | Source::Short => self.spare_endpoints.pop(),
+        };
+        let Some(number) = number else { return self.short() };
         let _new = self.endpoints.insert(name.to_owned(), number);
         let _new = self.endpoints_taken.insert(number);
         Some(number)
@@ -177,6 +249,10 @@ impl Numbers {
         self.endpoints.retain(|name, number| lives(name) || !taken.remove(number));
     }
 }
+
+/// So many numbers of label sets and of endpoints are set aside.
+const SPARE: usize = 256;
+const SPARE_ENDPOINTS: usize = 64;
 
 /// `k8s:class=deathstar;k8s:org=empire;`, with what would make two sets read alike escaped.
 fn key_text(labels: &LabelSet) -> String {
@@ -283,7 +359,8 @@ mod tests {
         check(r#"{"version":1,"endpoints":{}}"#, "missing field `by_labels`");
         check(r#"{"version":1,"by_labels":{}}"#, "missing field `endpoints`");
         check(r#"{"version":1,"by_labels":{},"endpoints":{},"x":1}"#, "unknown field `x`");
-        check(r#"{"version":2,"by_labels":{},"endpoints":{}}"#, "version 2 is not known, only 1");
+        check(r#"{"version":3,"by_labels":{},"endpoints":{}}"#, "version 3 is not known, only those up to 2");
+        check(r#"{"version":0,"by_labels":{},"endpoints":{}}"#, "version 0 is not known, only those up to 2");
         check(r#"{"version":1,"by_labels":{"k8s:a=;":-1},"endpoints":{}}"#, "invalid value: integer `-1`");
     }
 
@@ -295,6 +372,35 @@ mod tests {
         numbers.retain_endpoints(|name| name == "default/a");
         assert_eq!(numbers.endpoints.len(), 1);
         assert_eq!(numbers.endpoint("default/a"), first);
+    }
+
+    #[test]
+    fn numbers_that_were_set_aside_are_used_while_nothing_can_be_saved() {
+        let mut numbers = Numbers::default();
+        let known = numbers.number(&labels(&["k8s:a=1"]));
+        numbers.reserve();
+        let saved = serde_json::to_string(&numbers).unwrap();
+        numbers.spend_reserve();
+        assert_eq!(numbers.number(&labels(&["k8s:a=1"])), known);
+        let spent: BTreeSet<IdentityId> =
+            (0..SPARE).map(|nth| numbers.number(&labels(&[&format!("k8s:b={nth}")]))).collect();
+        let endpoints: BTreeSet<u16> =
+            (0..SPARE_ENDPOINTS).filter_map(|nth| numbers.endpoint(&format!("default/{nth}"))).collect();
+        assert_eq!((spent.len(), endpoints.len()), (SPARE, SPARE_ENDPOINTS));
+        assert!(numbers.clone().save_again(), "there was one for each");
+        let mut short = numbers.clone();
+        assert_eq!(short.number(&labels(&["k8s:c="])), IdentityId::UNKNOWN);
+        assert!(!short.save_again());
+        assert_eq!(numbers.endpoint("default/more"), None);
+        assert!(!numbers.save_again());
+        // A later process knows none of those labels, and gives their numbers to nobody.
+        let mut later: Numbers = serde_json::from_str(&saved).unwrap();
+        later.reserve();
+        assert_eq!(later.number(&labels(&["k8s:a=1"])), known);
+        for nth in 0..2 * SPARE {
+            assert!(!spent.contains(&later.number(&labels(&[&format!("k8s:b={nth}")]))));
+            assert!(!endpoints.contains(&later.endpoint(&format!("default/{nth}")).unwrap()));
+        }
     }
 
     #[test]

@@ -145,6 +145,7 @@ struct Daemon {
     findings: Arc<Findings>,
     config: Config,
     reloads: mpsc::Sender<Reload>,
+    state: Arc<State>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     collector: (tokio::task::JoinHandle<()>, oneshot::Sender<()>),
 }
@@ -160,7 +161,7 @@ struct Workers {
 impl Daemon {
     async fn start(config: Config) -> anyhow::Result<Self> {
         let directory = &config.node.state_directory;
-        let state = State::open(directory).context("the state directory can't be used")?;
+        let state = Arc::new(State::open(directory).context("the state directory can't be used")?);
         let (numbers, revision) = (state.numbers()?, state.revision()?);
         let socket = api_socket::bind(&config.api.socket)
             .await
@@ -190,7 +191,7 @@ impl Daemon {
             shared: Arc::clone(&shared),
             metrics: Arc::clone(&metrics),
             findings: Arc::clone(&findings),
-            state: Arc::new(state),
+            state: Arc::clone(&state),
             kernel,
             watcher,
             policies,
@@ -199,6 +200,7 @@ impl Daemon {
             node_addresses,
             config: config.clone(),
             numbers,
+            unsaved: false,
             resolver: Resolver::default(),
             revision,
             in_force: None,
@@ -226,7 +228,7 @@ impl Daemon {
         let _admin = tokio::spawn(admin::serve(socket, admin));
         let _metrics = metrics_listener.map(|listener| tokio::spawn(admin::serve_metrics(listener, metrics)));
         let collector = (collector, stop);
-        Ok(Self { shared, findings, config, reloads, workers: workers.threads, collector })
+        Ok(Self { shared, findings, config, reloads, state, workers: workers.threads, collector })
     }
 
     /// From the first connection to the last.
@@ -299,6 +301,7 @@ impl Daemon {
         // Fails where the collector has ended already.
         let _sent = stop.send(());
         collector.await.context("the flow collector has failed")?;
+        self.state.give_back();
         // Nobody answers there any more; where it can't be removed, the next start does it.
         drop(std::fs::remove_file(&self.config.api.socket));
         tracing::info!("stopped");

@@ -18,6 +18,8 @@ pub(crate) struct Findings(Mutex<Sources>);
 struct Sources {
     addresses: Vec<Finding>,
     change: Vec<Finding>,
+    revisions: Vec<Finding>,
+    numbers: Vec<Finding>,
     descriptors: Vec<Finding>,
     enforcement: Vec<Finding>,
     kernel: Vec<Finding>,
@@ -38,6 +40,8 @@ impl Findings {
         let Sources {
             addresses,
             change,
+            revisions,
+            numbers,
             descriptors,
             enforcement,
             kernel,
@@ -57,6 +61,8 @@ impl Findings {
             resolve,
             enforcement,
             change,
+            revisions,
+            numbers,
             kernel,
             machine,
             links,
@@ -162,6 +168,24 @@ impl Findings {
         self.lock().change = error.map(finding).into_iter().collect();
     }
 
+    /// `None`: they are on disk. Else what is wrong, and how many changes there are without it.
+    pub(crate) fn set_revisions(&self, problem: Option<(String, u64)>) {
+        let message = |(error, left)| {
+            format!("can't reserve revisions ({error}): {left} more changes come into force without that")
+        };
+        self.lock().revisions = problem.map(message).map(of_state).into_iter().collect();
+    }
+
+    /// `None`: they are on disk.
+    pub(crate) fn set_numbers(&self, problem: Option<String>) {
+        let message = |error| {
+            format!(
+                "can't save the numbers of identities ({error}): the next start will give others to those that are new"
+            )
+        };
+        self.lock().numbers = problem.map(message).map(of_state).into_iter().collect();
+    }
+
     pub(crate) fn set_node_file(&self, problems: &[Problem]) {
         self.lock().node_file = problems.iter().map(of_problem).collect();
     }
@@ -188,6 +212,17 @@ pub(crate) fn of_machine(message: String) -> Finding {
         field: String::new(),
         message,
         fix: String::new(),
+    }
+}
+
+fn of_state(message: String) -> Finding {
+    Finding {
+        severity: "error".into(),
+        subject: "state".into(),
+        line: 0,
+        field: "node.state_directory".into(),
+        message,
+        fix: "make room on the disk, or make it writable; it is retried with every change".into(),
     }
 }
 

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   resolve, save ─► announce ─┬─► kernel: stricter of both ─┬─► store ─► every live connection judged again
-//!                              └─► save the revision ────────┘      ─► direct flows judged again ─► kernel: new ─► in force
+//!                              └─► use the revision ─────────┘      ─► direct flows judged again ─► kernel: new ─► in force
 //! ```
 //!
 //! INVARIANT: at no instant does a connection without a rule reach the network: redirect first, publish second, un-redirect last.
-//! INVARIANT: a number that stands for labels, and the number of a revision, are on disk before they are used.
+//! INVARIANT: a number that stands for labels, and the number of a revision, are on disk, or reserved there, before they are used.
 
 use crate::findings::{self, Findings};
 use crate::flows::{L4End, L4Outcome, L4Record};
@@ -49,6 +49,8 @@ pub(crate) struct Publisher {
     pub(crate) node_addresses: watch::Receiver<Vec<IpAddr>>,
     pub(crate) config: Config,
     pub(crate) numbers: Numbers,
+    /// Numbers that were reserved are used, and the disk does not say for what yet.
+    pub(crate) unsaved: bool,
     pub(crate) resolver: Resolver,
     /// The last revision that was given to a change, in force or not.
     pub(crate) revision: u64,
@@ -167,20 +169,35 @@ impl Publisher {
         }
     }
 
-    /// The next revision, with its identities' numbers on disk.
+    /// The next revision, with its identities' numbers on disk, or reserved there.
     async fn resolve(&mut self, inputs: Inputs) -> Result<Attempt, PublishError> {
         let (state, before, revision) = (Arc::clone(&self.state), self.numbers.clone(), self.revision + 1);
         // What it gave numbers to is forgotten where these are not on disk.
         let mut resolver = std::mem::take(&mut self.resolver);
+        let unsaved = self.unsaved;
         let resolve = move || -> Result<_, StateError> {
             let mut numbers = before.clone();
-            let (snapshot, diagnostics) = resolver.resolve(&inputs, &mut numbers, revision);
-            if numbers != before {
-                state.save_numbers(&numbers)?;
+            numbers.reserve();
+            let (mut snapshot, mut diagnostics) = resolver.resolve(&inputs, &mut numbers, revision);
+            let mut problem = None;
+            if (unsaved || numbers != before)
+                && let Err(error) = state.save_numbers(&numbers)
+            {
+                resolver = Resolver::default();
+                numbers = before;
+                numbers.spend_reserve();
+                (snapshot, diagnostics) = resolver.resolve(&inputs, &mut numbers, revision);
+                if !numbers.save_again() {
+                    return Err(error);
+                }
+                problem = Some(error);
             }
-            Ok((Attempt { inputs, snapshot: Arc::new(snapshot), diagnostics }, numbers, resolver))
+            let attempt = Attempt { inputs, snapshot: Arc::new(snapshot), diagnostics };
+            Ok((attempt, numbers, resolver, problem))
         };
-        let (attempt, numbers, resolver) = tokio::task::spawn_blocking(resolve).await??;
+        let (attempt, numbers, resolver, problem) = tokio::task::spawn_blocking(resolve).await??;
+        self.unsaved = problem.is_some();
+        self.findings.set_numbers(problem.map(|error| error.to_string()));
         self.numbers = numbers;
         self.resolver = resolver;
         self.revision = revision;
@@ -192,8 +209,8 @@ impl Publisher {
         self.shared.directories.note(snapshot.directory());
         self.shared.announce(revision);
         // The disk and the kernel are waited for together; the kernel knows nothing of revisions.
-        let (saved, safe) = tokio::join!(self.save_revision(revision), self.make_safe(snapshot));
-        if let Err(error) = saved.and(safe) {
+        let (may_use, safe) = tokio::join!(self.use_revision(revision), self.make_safe(snapshot));
+        if let Err(error) = may_use.and(safe) {
             self.shared.withdraw();
             return Err(error);
         }
@@ -226,16 +243,19 @@ impl Publisher {
         }
     }
 
-    async fn save_revision(&self, revision: u64) -> Result<(), PublishError> {
+    async fn use_revision(&self, revision: u64) -> Result<(), PublishError> {
         let state = Arc::clone(&self.state);
-        Ok(tokio::task::spawn_blocking(move || state.save_revision(revision)).await??)
+        let problem = tokio::task::spawn_blocking(move || state.use_revision(revision)).await??;
+        self.findings.set_revisions(problem.map(|(error, left)| (error.to_string(), left)));
+        Ok(())
     }
 
-    async fn make_safe(&self, snapshot: &Snapshot) -> Result<(), PublishError> {
-        match &self.kernel {
-            Some(kernel) => Ok(kernel.before(redirect::plan::plan(snapshot)).await?),
-            None => Ok(()),
-        }
+    async fn make_safe(&self, snapshot: &Arc<Snapshot>) -> Result<(), PublishError> {
+        let Some(kernel) = &self.kernel else { return Ok(()) };
+        // Long where there are very many identities: others are answered meanwhile.
+        let snapshot = Arc::clone(snapshot);
+        let plan = tokio::task::spawn_blocking(move || redirect::plan::plan(&snapshot)).await?;
+        Ok(kernel.before(plan).await?)
     }
 
     /// Waits until every live connection was judged under this revision, or for [`SETTLE_MAX`].

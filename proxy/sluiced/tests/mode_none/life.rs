@@ -145,25 +145,52 @@ fn a_broken_node_file_changes_nothing_and_is_reported() {
     assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 200);
 }
 
+/// Peers outside, of which each has an identity of its own.
+fn prefixes(name: &str, count: usize) -> String {
+    let prefixes =
+        (0..count).map(|nth| format!("192.0.{}.{}/32", 2 + nth / 250, nth % 250)).collect::<Vec<_>>();
+    format!(
+        "\n---\napiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {{name: {name}, namespace: default}}\n\
+         spec: {{endpointSelector: {{matchLabels: {{class: deathstar}}}}, ingress: [{{fromCIDR: [{}], \
+         toPorts: [{{ports: [{{port: '80', protocol: TCP}}]}}]}}]}}\n",
+        prefixes.join(", ")
+    )
+}
+
+/// What changes need of it was reserved before.
 #[test]
-fn a_change_that_can_t_be_saved_is_not_in_force_and_says_so() {
+fn changes_come_into_force_while_the_disk_takes_nothing() {
     let backend = Backend::start();
     let mut daemon = Daemon::start(&plan(&backend, OK));
     let before = daemon.revision;
-    // As good as a full disk: the next revision can't be written.
-    let obstacle = daemon.state().join(".revision.next");
-    fs::create_dir(&obstacle).unwrap();
-    daemon.write_policy("a.yaml", L7);
-    let _warning = daemon.wait_for("a change of policy is not in force");
-    let status = daemon.get("/v1/status");
-    assert_eq!((&status["ok"], &status["revision"]), (&false.into(), &before.into()));
-    let message = status["findings"][0]["message"].as_str().unwrap();
-    assert!(message.starts_with("the last change is not in force: ") && message.contains("revision"));
-    assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 200);
-    fs::remove_dir(obstacle).unwrap();
-    assert_eq!(daemon.wait_for_revision(), before + 1);
+    // As good as a full disk.
+    let obstacles = [".revision.next", ".identities.json.next"].map(|name| daemon.state().join(name));
+    obstacles.iter().for_each(|obstacle| fs::create_dir(obstacle).unwrap());
+    daemon.apply("a.yaml", L7);
+    assert_eq!(daemon.revision, before + 1);
     assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 403);
     assert_eq!(daemon.get("/v1/status")["ok"], true);
+    // An identity that has no number yet.
+    daemon.apply("a.yaml", &format!("{L7}{}", prefixes("b", 1)));
+    let status = daemon.get("/v1/status");
+    let message = status["findings"][0]["message"].as_str().unwrap();
+    assert!(message.starts_with("can't save the numbers of identities"), "{status}");
+    let numbered = daemon.get("/v1/identities");
+    // More of them than were reserved.
+    daemon.write_policy("a.yaml", &format!("{L4}{}", prefixes("b", 300)));
+    let _warning = daemon.wait_for("a change of policy is not in force");
+    let status = daemon.get("/v1/status");
+    assert_eq!((&status["ok"], &status["revision"]), (&false.into(), &daemon.revision.into()));
+    assert!(status.to_string().contains("the last change is not in force"), "{status}");
+    assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 403);
+    obstacles.iter().for_each(|obstacle| fs::remove_dir(obstacle).unwrap());
+    let _revision = daemon.wait_for_revision();
+    assert_eq!(daemon.connect(Daemon::TIEFIGHTER).ask("GET", "/ok").status, 200);
+    assert_eq!(daemon.get("/v1/status")["ok"], true);
+    let now = daemon.get("/v1/identities");
+    let all = now.as_array().unwrap();
+    assert!(numbered.as_array().unwrap().iter().all(|known| all.contains(known)), "{numbered} {now}");
+    assert_eq!(daemon.restart(Signal::TERM).get("/v1/identities"), now);
 }
 
 #[test]

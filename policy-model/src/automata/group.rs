@@ -33,7 +33,8 @@ const SHARED_BYTES_MAX: usize = 2 << 20;
 const SHARED_BYTES_MIN: usize = 64 << 10;
 const SHARED_BYTES_EACH: usize = 8 << 10;
 const SHARED_BUILD: usize = 4;
-/// What a byte of it costs to build, where one of a group's table costs 1.
+/// What a byte of it counts, where one of a group's table counts 1. Measured by what is counted so: 5 ns a byte for those read backwards, 66
+/// to 69 for those of what stands inside, whose states are looked through; 19 to 32 for most groups' tables.
 const SHARED_COST: usize = 8;
 
 /// What is too big for one table together is cut into this many.

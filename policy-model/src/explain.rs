@@ -124,7 +124,7 @@ impl Question<'_> {
                 Err((reason, rule)) => {
                     let nearest = match rules {
                         PortRules::Http(rules) => nearest_request(rules, reading, &effort),
-                        PortRules::Unjudgeable(_) => None,
+                        PortRules::Line(_) | PortRules::Unjudgeable(_) => None,
                     };
                     return DirectionExplanation { nearest, ..DirectionExplanation::denied(reason, rule) };
                 }

@@ -14,22 +14,40 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub enum PortRules {
     Http(HttpRules),
+    /// Lines: what the tests of inspectors speak. No policy text says this, and its requests are no rule's to judge.
+    Line(RuleRef),
     /// Rules that can't be judged: every request is denied.
     Unjudgeable(RuleRef),
 }
 
+/// What an inspected port speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortProtocol {
+    Http,
+    Line,
+}
+
 impl PortRules {
+    /// `None`: that can't be told, and does not matter, for nothing is allowed.
+    pub fn protocol(&self) -> Option<PortProtocol> {
+        match self {
+            Self::Http(_) => Some(PortProtocol::Http),
+            Self::Line(_) => Some(PortProtocol::Line),
+            Self::Unjudgeable(_) => None,
+        }
+    }
+
     pub(crate) fn first(&self) -> Option<&RuleRef> {
         match self {
             Self::Http(rules) => rules.rules().first(),
-            Self::Unjudgeable(rule) => Some(rule),
+            Self::Line(rule) | Self::Unjudgeable(rule) => Some(rule),
         }
     }
 
     pub(crate) fn asks_for_header(&self, name: &[u8], cut: bool) -> bool {
         match self {
             Self::Http(rules) => rules.asks_for(name, cut),
-            Self::Unjudgeable(_) => false,
+            Self::Line(_) | Self::Unjudgeable(_) => false,
         }
     }
 
@@ -44,7 +62,7 @@ impl PortRules {
                 let reason = if effort.is_over() { DenyReason::TooCostly } else { DenyReason::NoHttpRule };
                 (reason, rules.nearest(request, effort).map(|(rule, _)| rule))
             }),
-            Self::Unjudgeable(rule) => Err((DenyReason::Unjudgeable, Some(rule))),
+            Self::Line(rule) | Self::Unjudgeable(rule) => Err((DenyReason::Unjudgeable, Some(rule))),
         }
     }
 }

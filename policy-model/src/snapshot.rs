@@ -15,7 +15,7 @@ use core::net::IpAddr;
 use std::sync::Arc;
 
 pub(crate) use crate::directory::{GroupId, KnownPeer};
-pub use crate::ports::PortRules;
+pub use crate::ports::{PortProtocol, PortRules};
 
 #[derive(Debug)]
 pub struct Snapshot {
@@ -174,6 +174,27 @@ pub enum Admission {
 }
 
 impl Connection {
+    /// No bytes are of two protocols: where each end's policy names another one, the connection is denied.
+    fn agree(&mut self) {
+        let (PortVerdict::Inspect(egress), PortVerdict::Inspect(ingress)) = (&self.egress, &self.ingress)
+        else {
+            return;
+        };
+        if let (Some(one), Some(other)) = (egress.protocol(), ingress.protocol())
+            && one != other
+        {
+            self.ingress = deny(DenyReason::ProtocolConflict, self.revision, ingress.first().cloned());
+        }
+    }
+
+    /// What the connection speaks, where policy looks into it. `None`: no end's policy tells.
+    pub fn protocol(&self) -> Option<PortProtocol> {
+        [&self.egress, &self.ingress].into_iter().find_map(|half| match half {
+            PortVerdict::Allow(_) | PortVerdict::Deny(_) => None,
+            PortVerdict::Inspect(rules) => rules.protocol(),
+        })
+    }
+
     /// Deny beats inspect beats allow. The direction is the one that decided.
     pub fn admission(&self) -> Admission {
         use PortVerdict as Port;
@@ -320,13 +341,15 @@ impl Snapshot {
         };
         let egress = self.endpoint(source).map(|endpoint| verdict(&endpoint.egress, destination));
         let ingress = self.endpoint(destination).map(|endpoint| verdict(&endpoint.ingress, source));
-        Connection {
+        let mut connection = Connection {
             revision: self.revision,
             source: Arc::clone(&source.party),
             destination: Arc::clone(&destination.party),
             egress: egress.unwrap_or(PortVerdict::Allow(None)),
             ingress: ingress.unwrap_or(PortVerdict::Allow(None)),
-        }
+        };
+        connection.agree();
+        connection
     }
 
     fn endpoint(&self, owner: &Owner) -> Option<&Arc<Endpoint>> {
@@ -338,5 +361,57 @@ impl Snapshot {
 impl Default for Snapshot {
     fn default() -> Self {
         Self { revision: 0, endpoints: Vec::new(), policies: Arc::default(), directory: Arc::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resolve::tests::fixture::{DEATHSTAR, TIEFIGHTER, flow, parsed};
+    use crate::rule::{ObjectKind, ObjectName};
+
+    const HTTP: &str = r#"{endpointSelector: {matchLabels: {class: deathstar}}, ingress: [{
+        toPorts: [{ports: [{port: "80", protocol: TCP}], rules: {http: [{path: /x}]}}]}]}"#;
+
+    /// What the source's policy names, against HTTP at the destination.
+    #[track_caller]
+    fn check(egress: PortVerdict, expect: &str, protocol: Option<PortProtocol>) {
+        let mut connection = parsed(&[HTTP]).connection(&flow(TIEFIGHTER, DEATHSTAR, 80));
+        connection.egress = egress;
+        connection.agree();
+        assert_eq!(connection.protocol(), protocol);
+        let rule = |rule: Option<RuleRef>| rule.map(|rule| rule.to_string()).unwrap_or_default();
+        let said = match connection.admission() {
+            Admission::Allow(_permit) => "allow".to_owned(),
+            Admission::Deny(direction, denial) => {
+                format!("{direction:?} {} {}", denial.reason.name(), rule(denial.rule))
+            }
+            Admission::Inspect => "inspect".to_owned(),
+        };
+        assert_eq!(said, expect);
+        let kept = connection.restriction().map(|(direction, _)| direction);
+        assert_eq!(kept, Some(Direction::Ingress), "and no uninspected flow goes on");
+    }
+
+    fn egress_rule() -> RuleRef {
+        let kind = ObjectKind::CiliumNetworkPolicy;
+        RuleRef::new(ObjectName { kind, namespace: None, name: "out".into() }, "spec")
+    }
+
+    #[test]
+    fn ends_that_name_different_protocols_have_no_connection() {
+        let lines = PortVerdict::Inspect(Arc::new(PortRules::Line(egress_rule())));
+        let rule = "default/p0: spec.ingress[0].toPorts[0].rules.http[0]";
+        check(lines, &format!("Ingress protocol_conflict {rule}"), Some(PortProtocol::Line));
+    }
+
+    #[test]
+    fn ends_that_name_one_protocol_or_none_do() {
+        let http = parsed(&[HTTP]).connection(&flow(TIEFIGHTER, DEATHSTAR, 80)).ingress;
+        check(http, "inspect", Some(PortProtocol::Http));
+        check(PortVerdict::Allow(None), "inspect", Some(PortProtocol::Http));
+        // What can't be judged names none, and denies every request.
+        let unjudgeable = PortVerdict::Inspect(Arc::new(PortRules::Unjudgeable(egress_rule())));
+        check(unjudgeable, "inspect", Some(PortProtocol::Http));
     }
 }

@@ -51,6 +51,8 @@ pub enum DenyReason {
     NoHttpRule,
     /// The direction is enforced, and no rule allows the connection.
     NoRule,
+    /// Egress policy of the source and ingress policy of the destination name different protocols for the port.
+    ProtocolConflict,
     /// Judging the request by all patterns and headers that it leads to would take more steps than a request may.
     TooCostly,
     /// The rules of this port are of a kind that can't be judged.
@@ -64,6 +66,7 @@ impl DenyReason {
         Self::DenyRule,
         Self::NoHttpRule,
         Self::NoRule,
+        Self::ProtocolConflict,
         Self::TooCostly,
         Self::Unjudgeable,
         Self::UnknownPeer,
@@ -75,6 +78,7 @@ impl DenyReason {
             Self::DenyRule => "deny_rule",
             Self::NoHttpRule => "no_http_rule",
             Self::NoRule => "no_rule",
+            Self::ProtocolConflict => "protocol_conflict",
             Self::TooCostly => "too_costly",
             Self::Unjudgeable => "unjudgeable",
             Self::UnknownPeer => "unknown_peer",

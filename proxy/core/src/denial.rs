@@ -108,6 +108,7 @@ fn answer(reason: Reason) -> Option<ErrorReply> {
         Reason::DenyRule
         | Reason::NoHttpRule
         | Reason::NoRule
+        | Reason::ProtocolConflict
         | Reason::TooCostly
         | Reason::Unjudgeable
         | Reason::UnknownPeer

@@ -137,6 +137,8 @@ reasons! {
     OverlongUtf8 => "overlong_utf8",
     /// The path is longer than `path_bytes`.
     PathTooLong => "path_too_long",
+    /// Egress policy of the source and ingress policy of the destination name different protocols for the port.
+    ProtocolConflict => "protocol_conflict",
     /// The first bytes are not of the protocol that policy names for the port.
     ProtocolMismatch => "protocol_mismatch",
     /// The connection was opened uninspected and now needs inspection.
@@ -201,6 +203,7 @@ impl From<DenyReason> for Reason {
             DenyReason::DenyRule => Self::DenyRule,
             DenyReason::NoHttpRule => Self::NoHttpRule,
             DenyReason::NoRule => Self::NoRule,
+            DenyReason::ProtocolConflict => Self::ProtocolConflict,
             DenyReason::TooCostly => Self::TooCostly,
             DenyReason::Unjudgeable => Self::Unjudgeable,
             DenyReason::UnknownPeer => Self::UnknownPeer,

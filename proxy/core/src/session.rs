@@ -26,7 +26,7 @@ use crate::reason::Reason;
 use crate::record::{ClientAddr, OrigDst};
 use crate::step::Step;
 use policy_model::Connection;
-use policy_model::snapshot::{Admission, PortRules, PortVerdict};
+use policy_model::snapshot::{Admission, PortProtocol};
 
 pub use crate::cx::{Cx, Scratch};
 pub use crate::event::{Dialled, End, Ending, Side};
@@ -217,15 +217,9 @@ enum Protocol {
     Http,
 }
 
-/// The protocol of whichever end's policy has rules. Where none can be judged it is HTTP, so that denials are answered.
+/// Where it can't be told it is HTTP, so that denials are answered. No policy text names lines: nothing of theirs is allowed.
 fn protocol(connection: &Connection) -> Protocol {
-    for half in [&connection.egress, &connection.ingress] {
-        match half {
-            PortVerdict::Allow(_) | PortVerdict::Deny(_) => {}
-            PortVerdict::Inspect(rules) => match **rules {
-                PortRules::Http(_) | PortRules::Unjudgeable(_) => return Protocol::Http,
-            },
-        }
+    match connection.protocol() {
+        Some(PortProtocol::Http | PortProtocol::Line) | None => Protocol::Http,
     }
-    Protocol::Http
 }

@@ -189,7 +189,7 @@ fn answer(verdict: &PortVerdict) -> Answer {
         PortVerdict::Inspect(rules) => rules,
     };
     match &**rules {
-        PortRules::Unjudgeable(_) => Answer::Unjudgeable,
+        PortRules::Line(_) | PortRules::Unjudgeable(_) => Answer::Unjudgeable,
         PortRules::Http(rules) => Answer::Http(
             PATHS
                 .iter()

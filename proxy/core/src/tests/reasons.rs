@@ -115,7 +115,8 @@ fn case(reason: Reason) -> Option<(Setting, Vec<Do>)> {
         Reason::UpstreamRefused => dial(Dialled::Refused),
         Reason::UpstreamTimeout => dial(Dialled::TimedOut),
         Reason::UpstreamUnreachable => dial(Dialled::Unreachable),
-        Reason::ConnectionLimit | Reason::SnapshotLate => return None,
+        // Of the shell, or of policies that can't be written yet.
+        Reason::ConnectionLimit | Reason::ProtocolConflict | Reason::SnapshotLate => return None,
     })
 }
 

@@ -21,11 +21,14 @@ pub const STEPS_PER_BYTE_OF_MANY: usize = WEIGHT_MAX;
 /// Most paths have one reading, and those with one kind of marks in them a second one.
 pub const READINGS_USUAL: usize = 2;
 
-/// What a request has at least, whatever its length.
-pub const STEPS_MIN: usize = 10 * 1024;
+/// What a request has at least, whatever its length: as much as one of 1 KiB.
+pub const STEPS_MIN: usize = 1024 * STEPS_PER_BYTE;
+
+/// The same, where there are more readings than are usual.
+const STEPS_MIN_OF_MANY: usize = 1024 * STEPS_PER_BYTE_OF_MANY;
 
 /// To find the rule that came nearest.
-const NEAREST_STEPS_MAX: usize = STEPS_MIN / 4;
+const NEAREST_STEPS_MAX: usize = 2560;
 
 /// To begin with an automaton.
 const START_STEPS: usize = 8;
@@ -56,11 +59,14 @@ impl Default for Effort {
 impl Effort {
     /// Of a request that can be read in so many ways.
     pub fn of_readings(count: usize) -> Self {
-        let per_byte = if count > READINGS_USUAL { STEPS_PER_BYTE_OF_MANY } else { STEPS_PER_BYTE };
+        let (per_byte, least) = match count > READINGS_USUAL {
+            true => (STEPS_PER_BYTE_OF_MANY, STEPS_MIN_OF_MANY),
+            false => (STEPS_PER_BYTE, STEPS_MIN),
+        };
         Self {
             per_byte,
-            granted: Cell::new(STEPS_MIN),
-            left: Cell::new(STEPS_MIN),
+            granted: Cell::new(least),
+            left: Cell::new(least),
             is_over: Cell::new(false),
             fields: Cell::new(None),
         }

@@ -498,7 +498,7 @@ fn a_new_file_crowds_out_none_that_was_accepted() {
 #[test]
 fn a_file_rewritten_over_its_budget_changes_nothing() {
     let over = |label: &str| {
-        let path = |nth| format!("{{path: '/{nth:03}x?.*y.{{{}}}.*'}}", 120 + nth % 50);
+        let path = |nth| format!("{{path: '/{nth:03}x?.*y.{{{}}}.*'}}", 100 + nth % 20);
         let paths: Vec<String> = (0..200).map(path).collect();
         let entry = format!(
             "{{toPorts: [{{ports: [{{port: '80', protocol: TCP}}], rules: {{http: [{}]}}}}]}}",

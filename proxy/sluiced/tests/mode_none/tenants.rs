@@ -44,7 +44,7 @@ fn large(name: &str) -> String {
 
 /// Given up when the budget is gone.
 fn over(name: &str) -> String {
-    policy(name, (0..200).map(|i| format!("{i:03}x?.*y.{{{}}}.*", 120 + i % 50)))
+    policy(name, (0..200).map(|i| format!("{i:03}x?.*y.{{{}}}.*", 100 + i % 20)))
 }
 
 fn findings(daemon: &Daemon) -> Vec<String> {

@@ -27,7 +27,7 @@ use std::time::Duration;
 const SOCKET: &str = "/run/sluice/sluiced.sock";
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = arguments();
     let mut out = io::stdout().lock();
     match run(&mut out, &cli).and_then(|answer| Ok(out.flush().map(|()| answer)?)) {
         Ok(Answer::Yes) => ExitCode::SUCCESS,
@@ -42,6 +42,14 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// A complaint about an argument shows it escaped: it is what is said of the escaped ones.
+fn arguments() -> Cli {
+    Cli::try_parse().unwrap_or_else(|error| {
+        let shown = std::env::args_os().map(|argument| output::harmless(&argument.to_string_lossy()));
+        Cli::try_parse_from(shown).err().unwrap_or(error).exit()
+    })
 }
 
 fn run(out: Out<'_>, cli: &Cli) -> Result<Answer> {

@@ -61,7 +61,10 @@ pub(crate) fn check(out: Out<'_>, format: Format, file: &Path) -> Result<Answer>
     let problems = read.as_ref().err().map(Vec::as_slice).unwrap_or_default();
     let views: Vec<Finding> = problems.iter().map(finding).collect();
     output::write(out, format, &views, |out| match &read {
-        Ok(config) => Ok(writeln!(out, "{}: ok, {}", file.display(), summary(config))?),
+        Ok(config) => {
+            let file = output::harmless(&file.display().to_string());
+            Ok(writeln!(out, "{file}: ok, {}", summary(config))?)
+        }
         Err(problems) => problems
             .iter()
             .try_for_each(|problem| Ok(writeln!(out, "{}", output::harmless(&problem.to_string()))?)),

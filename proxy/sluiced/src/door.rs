@@ -229,6 +229,23 @@ mod tests {
         });
     }
 
+    /// At as many as may be, nobody is closed; the next one takes the place of the oldest.
+    #[test]
+    fn idle_clients_give_way_also_where_answers_are_not_cut() {
+        run(Crowded::Wait, async |door| {
+            let begun = Instant::now();
+            let mut first = door.connect(OTHER).await;
+            let mut second = door.connect(OTHER).await;
+            let mut none = [0; 1];
+            let open = tokio::time::timeout(Duration::from_millis(1), first.read(&mut none)).await;
+            assert!(open.is_err(), "closed at the bound");
+            assert!(answer(&mut door.connect(OTHER).await).await > BODY_BYTES);
+            assert!(is_closed(&mut first).await);
+            assert!(answer(&mut second).await > BODY_BYTES);
+            assert!(begun.elapsed() < HEAD_MAX);
+        });
+    }
+
     #[test]
     fn who_does_not_read_is_replaced_before_others() {
         run(Crowded::Replace, async |door| {

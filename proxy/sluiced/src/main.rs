@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
+use proxy_core::text::harmless;
 use sluiced::daemon;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = arguments();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -43,6 +44,14 @@ fn main() -> ExitCode {
             ExitCode::from(failure.status())
         }
     }
+}
+
+/// A complaint about an argument shows it escaped: it is what is said of the escaped ones.
+fn arguments() -> Arguments {
+    Arguments::try_parse().unwrap_or_else(|error| {
+        let shown = std::env::args_os().map(|argument| harmless(&argument.to_string_lossy()).into_owned());
+        Arguments::try_parse_from(shown).err().unwrap_or(error).exit()
+    })
 }
 
 fn run(arguments: &Arguments) -> Result<(), daemon::Failure> {
@@ -63,9 +72,9 @@ fn man(to: &mut dyn Write) -> io::Result<()> {
     to.flush()
 }
 
-/// Where nobody listens, there is nobody to tell.
+/// Names of interfaces and files are in the lines. Where nobody listens, there is nobody to tell.
 fn say(to: &mut dyn Write, lines: &[String]) {
     for line in lines {
-        drop(writeln!(to, "{line}"));
+        drop(writeln!(to, "{}", harmless(line)));
     }
 }

@@ -269,7 +269,10 @@ fn names_given_as_arguments_forge_no_line() {
     use std::os::unix::ffi::OsStringExt;
     let hostile = "x\u{1b}[31m\nsluice: all is well\r\u{202e}\u{2028}\u{9b}";
     let bytes = [hostile.as_bytes(), b"\xff.yaml"].concat();
-    let commands: [&[&str]; 5] = [
+    let commands: [&[&str]; 8] = [
+        &[],
+        &["status", "--output"],
+        &["status", "--wait"],
         &["policy", "check"],
         &["config", "check"],
         &["status", "--config"],
@@ -285,4 +288,18 @@ fn names_given_as_arguments_forge_no_line() {
         assert!(!said.lines().any(|line| line.starts_with("sluice: all is well")), "{command:?}: {said:?}");
         assert!(!said.contains(['\u{1b}', '\r', '\u{202e}', '\u{2028}', '\u{9b}']), "{command:?}: {said:?}");
     }
+}
+
+#[test]
+fn nor_does_the_name_of_a_valid_file() {
+    let place = Place::new();
+    let file = place.path("x\u{1b}[31m\nsluice: all is well\u{202e}.toml");
+    let _bytes =
+        std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/laptop/node.toml"), &file)
+            .unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_sluice")).args(["config", "check"]).arg(file).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!((output.status.code(), said.lines().count()), (Some(0), 1), "{said:?}");
+    assert!(said.contains("x\\u001b[31m\\nsluice: all is well\\u202e.toml: ok"), "{said:?}");
 }

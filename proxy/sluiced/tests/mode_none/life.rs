@@ -63,6 +63,15 @@ fn so_is_the_name_of_a_node_file() {
     assert!(said.contains("a\\u001b[31m\\nsluiced: all is well"), "{said:?}");
 }
 
+#[test]
+fn so_is_an_argument_that_is_not_understood() {
+    let mut sluiced = std::process::Command::new(env!("CARGO_BIN_EXE_sluiced"));
+    let output = sluiced.arg("a\u{1b}[31m\nsluiced: all is well\r\u{202e}").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("a\\u001b[31m\\nsluiced: all is well\\r\\u202e"), "{said:?}");
+}
+
 /// A pipe that takes nothing more, and whoever could read it.
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();

@@ -54,6 +54,10 @@ impl Node {
     fn add_pod(&self, pod: usize) {
         ip(&format!("netns add {}", self.pod_netns(pod)));
         ip(&format!("-n {} link set lo up", self.pod_netns(pod)));
+        // A pod says what a test has it say, and nothing else at a time of its kernel's own.
+        let quiet =
+            ["router_solicitations=0", "dad_transmits=0"].map(|what| format!("net.ipv6.conf.default.{what}"));
+        ip(&format!("netns exec {} sysctl -qw {}", self.pod_netns(pod), quiet.join(" ")));
         self.plug_in(pod);
     }
 
